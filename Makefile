@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# For a machine without ROS 2: everything goes into .venv, nothing outside this folder is touched.
+# With ROS 2 installed, use colcon instead (README.md).
+
+PYTHON ?= python3
+ARGS ?=
+# Parallel workers for the tests without ROS nodes; 0 runs them one by one.
+TEST_JOBS ?= 2
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --prefer-binary
+PACKAGES := genmimic genmimic_ros genmimic_train
+
+# Colcon installs the messages straight into the virtual environment, where the ROS wheels live: its Python finds them
+# with nothing to source. The Python packages stay in this folder (GENMIMIC_DEVELOP), other files are links to it.
+COLCON_ENV := AMENT_PREFIX_PATH=$(CURDIR)/$(VENV) CMAKE_PREFIX_PATH=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(BIN):$$PATH
+COLCON := env -u PYTHONPATH -u MAKEFLAGS -u MAKELEVEL $(COLCON_ENV) $(BIN)/colcon --log-base $(VENV)/log
+COLCON_BASE := --merge-install --install-base $(VENV) --build-base $(VENV)/build
+# Quiet unless it fails.
+COLCON_BUILD = $(COLCON) build $(COLCON_BASE) --symlink-install --cmake-args -DGENMIMIC_DEVELOP=ON -DBUILD_TESTING=ON \
+	-DGENMIMIC_TEST_JOBS=$(TEST_JOBS) -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python >$(VENV)/build.log 2>&1 \
+	|| { cat $(VENV)/build.log >&2; echo "make: the build failed (its output is above)" >&2; exit 1; }
+
+# What the built package is made of: interfaces and recipes by content, installed folders by their lists of files.
+# (`test` itself is also the name of a target here, hence the filter.)
+INSTALLED := $(wildcard launch config motions policies rviz urdf test)
+BUILD_INPUTS := CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv) genmimic_ros/__init__.py \
+	$(filter-out test,$(shell find $(INSTALLED) -type d -not -name __pycache__ -not -path '*/.*' 2>/dev/null))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup mimic test lint format clean
+
+help:
+	@echo "make setup    .venv with ROS 2 Jazzy, the libraries and the built messages (PYTHON=$(PYTHON))"
+	@echo "make mimic    set up, then imitate motions/wave.npz on the simulated robot (ARGS='--viewer' and the like)"
+	@echo "make test     set up what tests need and run all of them; the exit status is the verdict"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   ruff's formatter and safe fixes"
+	@echo "make clean    remove .venv and what tests left behind"
+
+setup: $(VENV)/.built
+	@echo "Ready: $(BIN)/genmimic, $(BIN)/python"
+
+mimic: setup
+	$(BIN)/genmimic mimic motions/wave.npz $(ARGS)
+
+# CMake looks for test folders when it configures, so this builds again: seconds, and what CI is about.
+test: $(VENV)/.test-requirements $(VENV)/.built
+	@rm -rf $(VENV)/build/genmimic_ros/test_results
+	@echo "colcon build"
+	@$(COLCON_BUILD)
+	@echo "colcon test"
+	@$(COLCON) test $(COLCON_BASE) --event-handlers console_direct+ --return-code-on-test-failure; status=$$?; \
+	$(COLCON) test-result --test-result-base $(VENV)/build --verbose && exit $$status
+
+lint: $(VENV)/.test-requirements
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test-requirements
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) *.egg-info build install log dist .pytest_cache .mypy_cache .ruff_cache
+	find $(wildcard $(PACKAGES) launch test) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: each step runs again only when what it depends on has changed.
+
+$(VENV)/.venv:
+	@$(preflight)
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $(VENV)/COLCON_IGNORE $@
+
+$(VENV)/.run-requirements: requirements/ros.txt requirements/run.txt requirements/libs.txt | $(VENV)/.venv
+	@echo "Installing ROS 2 and the libraries (about 500 MB)"
+	@$(PIP) -r requirements/ros.txt -r requirements/run.txt
+	@command -v cmake >/dev/null || { echo "No cmake here: installing its wheel"; $(PIP) cmake==4.4.4; }
+	@touch $@
+
+$(VENV)/.test-requirements: requirements/train.txt requirements/test.txt | $(VENV)/.run-requirements
+	@echo "Installing what training and tests need"
+	@$(PIP) -r requirements/ros.txt -r requirements/run.txt -r requirements/train.txt -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.package: setup.py pyproject.toml | $(VENV)/.run-requirements
+	@$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.run-requirements $(VENV)/.package $(BUILD_INPUTS)
+	@echo "Building the messages (colcon build)"
+	@$(COLCON_BUILD)
+	@touch $@
+
+# One line for what is missing, before anything is installed.
+define preflight
+fail() { echo "make: $$*" >&2; exit 1; }; \
+[ "$$(uname -sm)" = "Linux x86_64" ] || fail "ROS 2 wheels exist for x86_64 Linux only; here, install ROS 2 (Humble, Jazzy or Kilted) and use colcon build."; \
+command -v $(PYTHON) >/dev/null || fail "no $(PYTHON). Run: sudo apt-get install -y python3 python3-venv python3-dev build-essential"; \
+$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	fail "$$($(PYTHON) --version) will not do, Python 3.10 to 3.13 will. Choose one with: make PYTHON=python3.12"; \
+missing=; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+$(PYTHON) -c 'import os, sysconfig; raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || \
+	missing="$$missing python3-dev"; \
+{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || missing="$$missing build-essential"; \
+[ -z "$$missing" ] || fail "missing system packages. Run: sudo apt-get install -y$$missing"
+endef

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``genmimic mimic``: the robot, simulated or real, imitates a motion, through the ROS 2 nodes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+from genmimic.core.errors import MissingDependencyError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand and its options."""
+    parser = subparsers.add_parser(
+        "mimic",
+        help="let the robot imitate a motion",
+        description="Start the ROS 2 nodes, arm the robot, play the motion, write a report. Exit code 0: the motion "
+        "was played and the robot still stood; 1: it fell, was damped, or something failed; 2: bad input or usage.",
+    )
+    parser.add_argument("motion", metavar="MOTION", help="robot motion, *.npz, or a shipped one's name")
+    parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name (default: student)")
+    parser.add_argument("--robot", choices=("sim", "g1"), default="sim", help="which robot (default: %(default)s)")
+    parser.add_argument("--interface", metavar="IF", help="network interface that the real robot is on")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play it N times (default: %(default)s)")
+    parser.add_argument(
+        "--loop-minutes", type=float, default=0.0, metavar="M", help="repeat it for at least M minutes instead"
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="folder of report, trajectory and picture (default: reports/MOTION-TIME)"
+    )
+    parser.add_argument(
+        "--noise", choices=("none", "paper"), default="none", help="on what the policy observes (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of that noise (default: %(default)s)")
+    parser.add_argument("--no-viz", dest="viz", action="store_false", help="without the node that draws for rviz")
+    parser.add_argument("--json", action="store_true", help="print the report instead of a summary")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the session and return the exit code."""
+    for module, what in (("rclpy", "ROS 2"), ("genmimic_ros.msg", "the package's built messages")):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"this Python lacks {what} ({error}); run `make setup` and use .venv/bin/genmimic, or, where ROS 2 is "
+                "installed, `colcon build` and source install/setup.bash"
+            ) from None
+    return int(importlib.import_module("genmimic_ros.mimic").run(args))

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: the bridge's own last line. What passes here reaches the motors; nothing else does.
+
+It trusts nobody. The safety monitor may be dead, the policy may be dead or mad, and the robot must
+still not stay stiff. Times are passed in, in ns on the bridge's steady clock, and run from receipt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from genmimic.core.errors import ConfigError
+from genmimic.core.modes import APPLIED, DAMPING, Mode
+from genmimic.core.robot import Robot
+from genmimic.core.state import JointCommand, RobotState, damping_command, position_command
+
+_S = 1e-9  # s per ns
+
+
+def _setting(default: float, unit: str, low: float, high: float, description: str) -> float:
+    metadata = {"description": description, "unit": unit, "low": low, "high": high, "choices": ()}
+    return field(default=default, metadata=metadata)  # the metadata that genmimic_ros.parameters declares
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Numbers of the gate. A field's description, unit and range are in its metadata.
+
+    Raises:
+        ConfigError: A value is outside its range.
+    """
+
+    command_timeout_s: float = _setting(0.05, "s", 0.02, 1.0, "Silence of the policy after which the robot is damped")
+    heartbeat_timeout_s: float = _setting(
+        0.1, "s", 0.03, 1.0, "Silence of the safety monitor after which the robot is damped"
+    )
+    command_grace_s: float = _setting(0.5, "s", 0.0, 2.0, "Time the policy has for its first command after READY")
+    stand_time_s: float = _setting(2.0, "s", 1.0, 20.0, "Shortest time to move into the standing pose")
+    stand_speed_rad_s: float = _setting(0.5, "rad/s", 0.05, 2.0, "Mean speed of the widest joint on that way")
+    target_step_rad: float = _setting(
+        1.0, "rad", 0.05, 5.0, "Largest change of a joint's target from one command to the next; more is cut off"
+    )
+    limit_torque_ratio: float = _setting(
+        0.5, "of the joint's peak torque", 0.0, 1.0, "Torque with which a target beyond a joint's range may press there"
+    )
+    damping_kd: float = _setting(8.0, "N m s/rad", 1.0, 20.0, "Damping of a robot without stiffness")
+    damping_ramp_s: float = _setting(0.2, "s", 0.0, 2.0, "Time in which stiffness fades when damping begins")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            if not low <= value <= high:  # false for NaN
+                raise ConfigError(f"{item.name} is {value!r}; expected {low:g} to {high:g} {item.metadata['unit']}")
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the motors get.
+
+    Attributes:
+        command: Always finite and within the robot's table.
+        mode: What the bridge does, which may be less than what was asked for.
+        reason: Why it is DAMPED or ESTOP, one line; the first cause stays. Empty in other modes.
+    """
+
+    command: JointCommand
+    mode: Mode
+    reason: str
+
+
+class Heartbeat:
+    """Follows a counter that must rise. Silence and a counter that stands still look the same."""
+
+    def __init__(self) -> None:
+        self._counter: int | None = None
+        self.received_ns: int | None = None
+        """When the counter last rose; None before the second beat."""
+
+    def beat(self, now_ns: int, counter: int) -> None:
+        """Take a message's counter. One that fell belongs to a restarted sender: it counts from the next on."""
+        if self._counter is not None and counter > self._counter:
+            self.received_ns = now_ns
+        self._counter = counter
+
+
+class CommandGate:
+    """Decides, at each control step of the bridge, what the motors get.
+
+    - DISARMED, DAMPED, ESTOP: braking. Stiffness fades over a moment instead of dropping the robot.
+    - STANDING: a smooth way from the measured pose to the standing pose, made here.
+    - READY, MIMIC, HOLD: the policy's command, with targets and gains limited to the robot's table.
+
+    It damps by itself on anything that is not finite or of the wrong shape, on the policy's silence,
+    on the safety monitor's silence, and on a mode it should not have been given. Whatever the reason,
+    the robot then stays damped until the monitor's mode has been DISARMED, with a live heartbeat. So
+    a bridge that starts while the monitor says MIMIC damps as well.
+
+    Args:
+        robot: Its table of limits and gains.
+        config: Timeouts and ramps.
+    """
+
+    def __init__(self, robot: Robot, config: GateConfig | None = None) -> None:
+        self._robot, self._config = robot, config or GateConfig()
+        zero = np.zeros(robot.num_joints)
+        self._last = replace(damping_command(robot, robot.default_joint_pos, 0.0), kd=zero)
+        self._pose = np.asarray(robot.default_joint_pos, float)  # the last finite pose that was measured
+        self._mode = Mode.DAMPED
+        self._tripped = "waiting for the safety monitor to say DISARMED"
+        self._sequence = 0
+        self._since_ns = 0
+        self._ramp: tuple[np.ndarray, int, float] | None = None  # from pose (J,), start ns, seconds
+        self._ramp_weight = 0.0
+        self._damp: tuple[JointCommand, np.ndarray, int] | None = None  # last stiff command, pose (J,), start ns
+        self._policy_speaks = False
+        self._taken: int | None = None  # sequence of the policy's command in force
+        ahead = self._config.limit_torque_ratio * robot.joint_effort / robot.kp
+        self._lower, self._upper = robot.joint_lower - ahead, robot.joint_upper + ahead
+
+    @property
+    def config(self) -> GateConfig:
+        """The numbers in force."""
+        return self._config
+
+    @property
+    def standing(self) -> bool:
+        """Whether the way into the standing pose is complete."""
+        return self._mode is Mode.STANDING and self._ramp is not None and self._ramp_weight >= 1.0
+
+    @property
+    def policy_speaks(self) -> bool:
+        """Whether the policy's commands reach the motors."""
+        return self._policy_speaks
+
+    def gate(
+        self,
+        now_ns: int,
+        mode: Mode | None,
+        heartbeat_received_ns: int | None,
+        command: JointCommand | None,
+        command_received_ns: int | None,
+        state: RobotState | None,
+    ) -> GateResult:
+        """Return what the motors get now.
+
+        Args:
+            now_ns: The bridge's steady clock.
+            mode: What the safety monitor asks for; None before its first word.
+            heartbeat_received_ns: When its heartbeat last rose (see `Heartbeat`); None for never.
+            command: The policy's newest command.
+            command_received_ns: When it came.
+            state: What the robot measures now.
+        """
+        if state is not None and state.joint_pos.shape == self._pose.shape and np.isfinite(state.joint_pos).all():
+            self._pose = state.joint_pos
+        alive = self._heartbeat_problem(now_ns, heartbeat_received_ns) == ""
+        if mode is Mode.DISARMED and alive:
+            self._tripped = ""
+            return self._brake(now_ns, Mode.DISARMED, "")
+        if not self._tripped:
+            self._tripped = self._problem(now_ns, mode, heartbeat_received_ns, command, command_received_ns, state)
+        if self._tripped:
+            return self._brake(now_ns, Mode.ESTOP if mode is Mode.ESTOP else Mode.DAMPED, self._tripped)
+        assert mode is not None and state is not None
+        if mode is Mode.STANDING:
+            return self._stand(now_ns, state)
+        return self._follow(now_ns, mode, command, command_received_ns)
+
+    def trip(self, reason: str) -> None:
+        """Damp from the next call on, until the monitor's mode has been DISARMED."""
+        self._tripped = self._tripped or reason
+
+    # why not ---------------------------------------------------------------------------------------
+    def _problem(
+        self,
+        now_ns: int,
+        mode: Mode | None,
+        heartbeat_ns: int | None,
+        command: JointCommand | None,
+        command_ns: int | None,
+        state: RobotState | None,
+    ) -> str:
+        """Return why the robot must be damped; empty when it need not."""
+        heartbeat = self._heartbeat_problem(now_ns, heartbeat_ns)
+        if heartbeat:
+            return heartbeat
+        if mode in DAMPING:
+            return f"the safety monitor says {mode.name}"
+        if mode not in (Mode.STANDING, *APPLIED):
+            return f"mode {mode!r} is none that moves the robot"
+        if state is None:
+            return "no robot state"
+        if not state.is_finite():
+            return "the robot's state is not finite"
+        if mode is Mode.STANDING:
+            return ""
+        if self._mode is not Mode.STANDING and self._mode not in APPLIED:
+            return f"{mode.name} without STANDING before it"
+        if self._mode is Mode.STANDING and not self.standing:
+            return f"{mode.name} before the robot stands"
+        return self._command_problem(now_ns, command, command_ns)
+
+    def _heartbeat_problem(self, now_ns: int, received_ns: int | None) -> str:
+        limit = self._config.heartbeat_timeout_s
+        if received_ns is None:
+            return "no safety heartbeat yet"
+        age = (now_ns - received_ns) * _S
+        if age > limit + 1e-9:
+            return f"the safety heartbeat is {1e3 * age:.0f} ms old (limit {1e3 * limit:.0f} ms)"
+        return ""
+
+    def _command_problem(self, now_ns: int, command: JointCommand | None, received_ns: int | None) -> str:
+        limit, grace = self._config.command_timeout_s, self._config.command_grace_s
+        age = None if command is None or received_ns is None else (now_ns - received_ns) * _S
+        if age is None or age > limit + 1e-9:
+            if self._policy_speaks:
+                text = "missing" if age is None else f"{1e3 * age:.0f} ms old (limit {1e3 * limit:.0f} ms)"
+                return f"the joint command is {text}"
+            waited = (now_ns - self._since_ns) * _S if self._mode in APPLIED else 0.0
+            if waited > grace + 1e-9:
+                return f"no joint command within {1e3 * grace:.0f} ms of READY"
+            return ""
+        assert command is not None
+        for name in ("joint_pos", "joint_vel", "joint_torque", "kp", "kd"):
+            value = getattr(command, name)
+            if np.shape(value) != self._pose.shape:
+                return f"the command's {name} has shape {np.shape(value)}, expected {self._pose.shape}"
+            if not np.isfinite(value).all():
+                return f"the command's {name} is not finite"
+        return ""
+
+    # what then -------------------------------------------------------------------------------------
+    def _brake(self, now_ns: int, mode: Mode, reason: str) -> GateResult:
+        """Hold the pose with fading stiffness, then only brake."""
+        if self._damp is None:
+            self._damp = (self._last, self._pose.copy(), now_ns)
+        before, pose, since_ns = self._damp
+        ramp = self._config.damping_ramp_s
+        done = 1.0 if ramp == 0.0 else min(1.0, max(0.0, (now_ns - since_ns) * _S / ramp))
+        command = damping_command(self._robot, pose, self._config.damping_kd)
+        if done < 1.0:
+            command = replace(
+                command, kp=(1.0 - done) * before.kp, kd=before.kd + done * (command.kd - before.kd)
+            )  # fmt: skip
+        self._ramp, self._policy_speaks, self._taken = None, False, None
+        return self._send(now_ns, command, mode, reason, braking=True)
+
+    def _stand(self, now_ns: int, state: RobotState) -> GateResult:
+        target = self._robot.default_joint_pos
+        if self._ramp is None or self._mode is not Mode.STANDING:
+            way = float(np.abs(target - state.joint_pos).max())
+            seconds = max(self._config.stand_time_s, way / self._config.stand_speed_rad_s)
+            self._ramp, self._ramp_weight = (state.joint_pos.copy(), now_ns, seconds), 0.0
+        start, since_ns, seconds = self._ramp
+        t = min(1.0, (now_ns - since_ns) * _S / seconds)
+        self._ramp_weight = t * t * t * (10.0 + t * (6.0 * t - 15.0))  # starts and ends without speed and acceleration
+        self._policy_speaks, self._taken = False, None
+        pose = start + self._ramp_weight * (target - start) if t < 1.0 else target
+        return self._send(now_ns, position_command(self._robot, pose), Mode.STANDING, "")
+
+    def _follow(self, now_ns: int, mode: Mode, command: JointCommand | None, received_ns: int | None) -> GateResult:
+        robot = self._robot
+        fresh = (
+            command is not None
+            and received_ns is not None
+            and (now_ns - received_ns) * _S <= self._config.command_timeout_s + 1e-9
+        )
+        if not fresh:  # the grace after READY
+            return self._send(now_ns, position_command(robot, robot.default_joint_pos), mode, "")
+        assert command is not None
+        self._policy_speaks = True
+        if command.sequence == self._taken:
+            return self._send(now_ns, self._last, mode, "")
+        self._taken = command.sequence
+        # A step, not a speed: a command within it passes unchanged and at once, as in training.
+        step = self._config.target_step_rad
+        target = np.clip(command.joint_pos, self._last.joint_pos - step, self._last.joint_pos + step)
+        limited = JointCommand(
+            stamp_ns=command.stamp_ns,
+            sequence=0,
+            joint_pos=np.clip(target, self._lower, self._upper),
+            joint_vel=np.clip(command.joint_vel, -robot.joint_speed, robot.joint_speed),
+            joint_torque=np.clip(command.joint_torque, -robot.joint_effort, robot.joint_effort),
+            kp=np.clip(command.kp, 0.0, robot.kp),
+            kd=np.clip(command.kd, 0.0, robot.kd),
+            action=command.action,
+        )
+        return self._send(now_ns, limited, mode, "")
+
+    def _send(self, now_ns: int, command: JointCommand, mode: Mode, reason: str, braking: bool = False) -> GateResult:
+        if not braking:
+            self._damp = None
+        if mode is not self._mode and not (mode in APPLIED and self._mode in APPLIED):
+            self._since_ns = now_ns  # READY, MIMIC and HOLD are one stretch
+        self._mode = mode
+        self._sequence += 1
+        self._last = replace(command, stamp_ns=now_ns, sequence=self._sequence)
+        return GateResult(self._last, mode, reason)

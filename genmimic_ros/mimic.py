@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`genmimic mimic`: the main job on one machine. Starts the nodes, runs a session, stops everything."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+
+from genmimic.core.errors import ConfigError
+from genmimic.core.motion import Motion
+from genmimic.policy import Policy, find_policy, load_policy
+from genmimic_ros.nodes.g1_bridge_node import NO_HARDWARE
+from genmimic_ros.nodes.motion_reference_node import read_motion
+from genmimic_ros.session import (
+    Progress,
+    Session,
+    SessionParams,
+    check_params,
+    default_report_folder,
+    report_of,
+    run_session,
+    save,
+    summary_text,
+)
+from genmimic_ros.stack import NAMESPACE, NodeDiedError, NodeStack, prepare_environment
+
+EXIT_GOOD, EXIT_BAD, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+_BAR = 24
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line asks for and return the exit code.
+
+    Raises:
+        GenMimicError: Bad input; nothing has been started then.
+    """
+    params = SessionParams(
+        motion=args.motion,
+        policy=args.policy or "",
+        robot=args.robot,
+        repeat=args.repeat,
+        loop_minutes=args.loop_minutes,
+        noise=args.noise,
+        seed=args.seed,
+    )
+    _check(args, params)
+    motion = read_motion(args.motion)
+    policy = load_policy(find_policy(args.policy))
+    folder = Path(args.report) if args.report else default_report_folder(motion)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"report folder {folder} cannot be made ({error.strerror})") from None
+    with _terminable() as interrupt, tempfile.TemporaryDirectory(prefix="genmimic-") as scratch:
+        try:
+            return _run(args, params, motion, policy, folder, Path(scratch), interrupt)
+        except KeyboardInterrupt:
+            print("genmimic: interrupted; the robot is damped and the nodes are stopped", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+
+def _check(args: argparse.Namespace, params: SessionParams) -> None:
+    if params.repeat < 1:
+        raise ConfigError(f"--repeat is {params.repeat}, expected at least 1")
+    if not 0.0 <= params.loop_minutes <= 600.0:
+        raise ConfigError(f"--loop-minutes is {params.loop_minutes:g}, expected 0 to 600")
+    if params.seed < 0:
+        raise ConfigError(f"--seed is {params.seed}, expected at least 0")
+    if params.robot == "g1" and not args.interface:
+        raise ConfigError("--robot g1 needs --interface, the network interface that the robot is on, such as eth0")
+    if params.robot == "g1":
+        raise ConfigError(NO_HARDWARE)
+    check_params(params)
+
+
+def _run(
+    args: argparse.Namespace,
+    params: SessionParams,
+    motion: Motion,
+    policy: Policy,
+    folder: Path,
+    scratch: Path,
+    interrupt: Interrupt,
+) -> int:
+    prepare_environment(scratch)
+    log = folder / "nodes.log"
+    log.write_text("")
+    status = StatusLine()
+    # what Ctrl-C means is decided here, not by ROS: first the robot, then the nodes
+    with NodeStack(log, scratch / "nodes") as stack:
+        try:
+            return _perform(args, params, motion, policy, folder, stack, status, interrupt)
+        except NodeDiedError as error:
+            status.clear()
+            print(f"genmimic: error: {error.last_words or error}", file=sys.stderr)
+            return EXIT_BAD_INPUT if error.code == 2 else EXIT_BAD
+        finally:
+            status.clear()
+            rclpy.try_shutdown()
+
+
+def _perform(
+    args: argparse.Namespace,
+    params: SessionParams,
+    motion: Motion,
+    policy: Policy,
+    folder: Path,
+    stack: NodeStack,
+    status: StatusLine,
+    interrupt: Interrupt,
+) -> int:
+    _start_nodes(args, params, policy, stack)
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("session", namespace=NAMESPACE)
+    died: NodeDiedError | None = None
+
+    def check() -> None:
+        nonlocal died
+        if not session.letting_go:
+            interrupt.check()
+        for line in stack.new_complaints():
+            if session.letting_go:
+                continue
+            status.clear()
+            print(f"genmimic: {line}", file=sys.stderr)
+        if died is None:
+            try:
+                stack.check()
+            except NodeDiedError as error:
+                died = error
+                raise
+
+    session = Session(node, params, motion, check, status.show if status.wanted else None)
+    try:
+        reason = run_session(session)
+    finally:
+        session.close()
+    interrupt.check()
+    if died is not None and not session.performances:
+        raise died
+    report = report_of(session, motion, policy.path, nodes=stack.usage(), reason=reason)
+    status.clear()
+    save(folder, session, report, motion)
+    if args.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print(summary_text(report))
+        print(f"  {'report':<18}{folder}")
+    if died is not None:
+        print(f"genmimic: error: {died}", file=sys.stderr)
+    return EXIT_GOOD if report["success"] and not reason else EXIT_BAD
+
+
+def _start_nodes(args: argparse.Namespace, params: SessionParams, policy: Policy, stack: NodeStack) -> None:
+    bridge: dict[str, Any] = {"robot": params.robot}
+    if params.robot == "g1":
+        bridge["interface"] = args.interface
+    stack.start("g1_bridge_node", "bridge.yaml", **bridge)
+    stack.start(
+        "policy_node", "policy.yaml", policy=str(policy.path.resolve()), noise=params.noise, seed=params.seed
+    )  # fmt: skip
+    stack.start("motion_reference_node", "reference.yaml", motion=str(_absolute(params.motion)))
+    stack.start("safety_node", "safety.yaml")
+    if args.viz:
+        stack.start("viz_node", "viz.yaml")
+
+
+def _absolute(name: str) -> str:
+    """Return the path of an existing file in full; the name of a shipped one as it is."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
+
+
+class StatusLine:
+    """One line on a terminal that is kept up to date; nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self.wanted = sys.stderr.isatty()
+        self._width = 0
+
+    def show(self, progress: Progress) -> None:
+        """Draw the line."""
+        text = f"{progress.mode:<9}"
+        if progress.total_s > 0.0:
+            filled = round(_BAR * progress.done_s / progress.total_s)
+            text += f"[{'#' * filled}{'.' * (_BAR - filled)}] {progress.text} "
+            text += f"{progress.done_s:.1f}/{progress.total_s:.1f} s  {progress.error_cm:.1f} cm off"
+            if progress.count > 1:
+                text += f"  {progress.number}/{progress.count}"
+        else:
+            text += progress.text
+        text = text[: max(20, _columns() - 1)]
+        print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = len(text)
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 100
+
+
+class Interrupt:
+    """Remembers that the user asked to stop: an exception alone can get lost in a callback of rclpy's executor."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, *_: object) -> None:
+        """Handle a signal."""
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when the user has asked."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[Interrupt]:
+    """Let SIGTERM and SIGHUP end things as Ctrl-C does."""
+    interrupt = Interrupt()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt.ask) for number in numbers}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""motion_reference_node: publishes where the keypoints should be, in every mode, 50 times a second."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genmimic.core.director import ReferenceDirector
+from genmimic.core.errors import GenMimicError
+from genmimic.core.modes import Mode
+from genmimic.core.motion import Motion, load_motion
+from genmimic.core.robot import G1_23DOF
+from genmimic.policy import find_shipped
+from genmimic_ros.conversions import goal_to_msg, state_from_msg
+from genmimic_ros.msg import GoalKeypoints, RobotState, SafetyStatus
+from genmimic_ros.parameters import declare_parameters, parameter
+from genmimic_ros.runtime import STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode, run_node
+from genmimic_ros.srv import LoadMotion
+
+
+@dataclass(frozen=True)
+class ReferenceParams:
+    """Parameters of motion_reference_node."""
+
+    motion: str = parameter("", "Motion to play: a file, or the name of one that is shipped; none when empty")
+    rate_hz: float = parameter(
+        50.0, "Goals per second; the policy was trained at 50, slower plays in slow motion", unit="Hz", low=1, high=50
+    )
+
+
+def read_motion(name: str) -> Motion:
+    """Return the motion of a file in the working folder, or of a shipped one. Raises GenMimicError."""
+    return load_motion(find_shipped(name, "motions", ".npz"), G1_23DOF)
+
+
+class MotionReferenceNode(TickNode):
+    """Plays the loaded motion as the safety monitor's mode asks."""
+
+    def __init__(self) -> None:
+        super().__init__("motion_reference_node")
+        params = declare_parameters(self, ReferenceParams)
+        self._director = ReferenceDirector(G1_23DOF)
+        self._lock = threading.Lock()  # loading happens on the main thread, goals on the tick's
+        if params.motion:
+            self._director.load(read_motion(params.motion))
+        self._mode = Mode.DISARMED
+        self._state: RobotState | None = None
+
+        self._goal_pub = self.create_publisher(GoalKeypoints, "goal_keypoints", STREAM_PUB)
+        self.create_subscription(SafetyStatus, "safety_status", self._on_safety, STATUS_SUB)
+        self.create_subscription(RobotState, "robot_state", self._on_state, STREAM_SUB)
+        self.create_service(LoadMotion, "load_motion", self._on_load_motion)
+        motion = self._director.motion
+        self.get_logger().info("no motion is loaded" if motion is None else _described(motion))
+        self.start_ticks(params.rate_hz, self._on_tick)
+
+    def _on_safety(self, msg: SafetyStatus) -> None:
+        self._mode = Mode(msg.mode)
+
+    def _on_state(self, msg: RobotState) -> None:
+        self._state = msg
+
+    def _on_load_motion(self, request: LoadMotion.Request, response: LoadMotion.Response) -> LoadMotion.Response:
+        try:
+            motion = read_motion(request.motion)
+            with self._lock:
+                self._director.load(motion)
+            response.success, response.message = True, _described(motion)
+            self.get_logger().info(response.message)
+        except GenMimicError as error:
+            response.success, response.message = False, " ".join(str(error).split())
+            self.get_logger().error(response.message)
+        return response
+
+    def _on_tick(self, now_ns: int) -> None:
+        with self._lock:
+            if self._state is not None:
+                state = state_from_msg(self._state)
+                if state.is_finite():
+                    self._director.observe(state.base_quat_w, state.joint_pos, state.root_pos_w)
+            goal = self._director.step(self._mode)
+        self._goal_pub.publish(goal_to_msg(goal, self.get_clock().now().nanoseconds))
+
+
+def _described(motion: Motion) -> str:
+    return f"motion {motion.name!r}: {motion.duration:.1f} s, {len(motion)} frames at {motion.fps:g} Hz"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node; see `genmimic_ros.runtime.run_node`."""
+    return run_node(MotionReferenceNode, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

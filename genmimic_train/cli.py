@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``genmimic-train``: teacher, student, export."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from genmimic import __version__
+from genmimic.core.errors import GenMimicError
+
+# Two busy threads that spin cost more than the arithmetic they wait for; before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code (0 done, 2 bad input)."""
+    parser = argparse.ArgumentParser(prog="genmimic-train", description="Train, distil and export tracking policies.")
+    parser.add_argument("--version", action="version", version=f"genmimic-train {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    teacher = commands.add_parser("teacher", help="train a privileged teacher by PPO with the symmetry loss")
+    _run_arguments(teacher)
+    teacher.set_defaults(run=_teacher)
+
+    student = commands.add_parser("student", help="distil a teacher into a student by DAgger")
+    _run_arguments(student)
+    student.add_argument("--teacher", metavar="RUN", help="the teacher's run folder (not needed with --resume)")
+    student.set_defaults(run=_student)
+
+    export = commands.add_parser("export", help="write a student as policy.onnx with its manifest")
+    export.add_argument("folder", metavar="RUN", help="a student's run folder")
+    export.add_argument("-o", "--output", required=True, metavar="FILE", help="the .onnx file to write")
+    export.set_defaults(run=_export)
+
+    pack = commands.add_parser("pack", help="copy a run without optimiser moments and machine paths, to keep or share")
+    pack.add_argument("folder", metavar="RUN", help="a run folder")
+    pack.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
+    pack.set_defaults(run=_pack)
+
+    args = parser.parse_args(argv)
+    _stop_on_signals()
+    try:
+        return args.run(args)
+    except GenMimicError as error:
+        print(f"genmimic-train: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _stop_on_signals() -> None:
+    """Let SIGINT and SIGTERM end a run with its checkpoint written.
+
+    A background child of a non-interactive shell inherits an ignored SIGINT, hence both are set.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", dest="folder", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument(
+        "--motions",
+        nargs="+",
+        metavar="PATH",
+        help="motion files or folders; with --resume, the run's own when left out",
+    )
+    parser.add_argument("--config", metavar="YAML", help="a file over the defaults, e.g. config/train/cpu.yaml")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. ppo.epochs=3")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    parser.add_argument("--samples", type=float, default=math.inf, help="stop at this many samples in all")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this many minutes of this call")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+
+
+def _prepare(args: argparse.Namespace, kind: str, **facts: object):  # noqa: ANN202
+    """Return the run, its configuration and its motions, of a new folder or of one to resume."""
+    from genmimic.core.errors import ConfigError
+    from genmimic.core.robot import G1_23DOF
+    from genmimic_train.config import load_config
+    from genmimic_train.runs import Run
+    from genmimic_train.tracking.motions import MotionLibrary
+
+    run = Run(args.folder)
+    if args.resume:
+        info = run.info()
+        if info["kind"] != kind:
+            raise ConfigError(f"{args.folder} holds a {info['kind']} run, not a {kind} run")
+        run.load()
+        config = run.config()
+        motions = args.motions or info["motions"]
+        if not motions:
+            raise ConfigError(f"{args.folder} does not know where its motions are: give --motions")
+        facts = {}
+    else:
+        if not args.motions:
+            raise ConfigError("--motions is missing: give motion files or folders to train on")
+        config = load_config(args.config, args.overrides)
+        motions = args.motions
+    library = MotionLibrary.load(G1_23DOF, motions, config.env.mirror_motions)
+    about_motions = {
+        "motions": [str(Path(path).resolve()) for path in motions],
+        "clips": library.names,
+        "motion_set": library.digest(),
+        "motion_hours": round(library.hours, 3),
+    }
+    if args.resume:
+        run.amend(**about_motions)  # the manifest of an export names these
+    else:
+        run.create(kind, config, **about_motions, **facts)
+    return run, config, library
+
+
+def _teacher(args: argparse.Namespace) -> int:
+    from genmimic_train.learning.ppo import train_teacher
+    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.tracking.env import TrackingEnv
+
+    run, config, library = _prepare(args, "teacher")
+    sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
+    env = TrackingEnv(config.env, sim, library, seed=config.seed)
+    train_teacher(env, config, run, args.samples, args.minutes, _report, args.threads)
+    return 0
+
+
+def _student(args: argparse.Namespace) -> int:
+    from genmimic.core.errors import ConfigError
+    from genmimic_train.learning.dagger import load_teacher, train_student
+    from genmimic_train.runs import Run
+    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.tracking.env import TrackingEnv
+
+    if not args.resume and not args.teacher:
+        raise ConfigError("--teacher is missing: give the teacher's run folder")
+    teacher_folder = args.teacher or Run(args.folder).info()["teacher"]
+    teacher, facts = load_teacher(Run(teacher_folder))
+    run, config, library = _prepare(args, "student", teacher=str(Path(teacher_folder).resolve()), teacher_facts=facts)
+    sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
+    env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
+    train_student(env, teacher, config, run, args.samples, args.minutes, _report, args.threads)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from genmimic_train.export import export_student
+    from genmimic_train.runs import Run
+
+    path = export_student(Run(args.folder), Path(args.output))
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from genmimic_train.runs import Run, pack
+
+    folder = pack(Run(args.folder), Path(args.output))
+    print(f"wrote {folder} ({sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.1f} MB)")
+    return 0
+
+
+def _report(iteration: int, samples: int, figures: dict[str, float]) -> None:
+    """Print a line every ten iterations."""
+    if iteration % 10:
+        return
+    keys = (
+        ("train/reward", "reward {:.3f}"),
+        ("track/mpkpe_cm", "mpkpe {:.1f} cm"),
+        ("track/hands_cm", "hands {:.1f} cm"),
+        ("track/fell", "fell {:.2f}"),
+        ("loss/imitation", "loss {:.4f}"),
+        ("train/std", "std {:.2f}"),
+        ("train/level", "level {:.2f}"),
+        ("speed/samples_per_s", "{:.0f}/s"),
+    )
+    text = "  ".join(form.format(figures[key]) for key, form in keys if key in figures)
+    print(f"{iteration:6d}  {samples / 1e6:7.2f} M  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

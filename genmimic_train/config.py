@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training configuration: frozen dataclasses, read from YAML, checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.core.randomization import Randomization
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RandomizationConfig(Randomization):
+    """Table 8 as in `genmimic.core.randomization`, and how strongly it acts."""
+
+    level: float = 1.0
+    """0 switches all of it off, 1 is as given; in between the ranges shrink towards the nominal value."""
+    start_level: float = 1.0
+    """Where a new run begins; it then moves towards ``level`` while few episodes fall."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0.0 <= self.level <= 1.0, "randomization.level", self.level, "0 to 1")
+        _check(0.0 <= self.start_level <= 1.0, "randomization.start_level", self.start_level, "0 to 1")
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Table 7 weights; each is multiplied by the control period and by ``scale``.
+
+    The paper gives no bandwidths; these are ours, wide enough that an untrained policy gets a gradient.
+    """
+
+    scale: float = 0.1
+    weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "tracking_joint_pos": 32.0,
+            "tracking_joint_vel": 16.0,
+            "tracking_body_pos": 50.0,
+            "tracking_body_rot": 20.0,
+            "action_rate": -1.0,
+            "energy": -1e-6,
+            "dof_acceleration": -3e-6,
+            "dof_limits": -100.0,
+            "feet_slip": -5.0,
+            "orientation": -50.0,
+            "feet_contact_force": -0.03,
+            "feet_orientation": -62.5,
+            "feet_max_height": -2500.0,
+            "feet_air_time": 1000.0,
+            "termination": -200.0,
+            "alive": 20.0,
+        }
+    )
+    sigma: dict[str, float] = field(
+        default_factory=lambda: {
+            "tracking_joint_pos": 0.4,  # rad
+            "tracking_joint_vel": 4.0,  # rad/s
+            "tracking_body_pos": 0.15,  # m
+            "tracking_body_rot": 0.6,  # rad
+        }
+    )
+    desired_step_height_m: float = 0.1
+    desired_air_time_s: float = 0.25
+    keypoint_weights: dict[str, float] = field(
+        default_factory=lambda: {"lower": 1.0, "upper": 2.0, "end_effector": 4.0}
+    )
+    joint_weights: dict[str, float] = field(default_factory=lambda: {"lower": 1.0, "upper": 2.0})
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The task. Rates from paper 5.1 and B.1."""
+
+    num_envs: int = 256
+    control_period_s: float = 0.02
+    substeps: int = 4
+    episode_s: float = 20.0
+    max_keypoint_error_m: float = 0.5
+    max_gravity_xy: float = 0.7
+    mirror_motions: bool = True
+    failure_share: float = 0.5
+    """Share of start frames drawn where the policy fails; 0 is the paper's uniform sampling."""
+    teacher_noise: float = 1.0
+    """Times Table 8's observation noise, for the teacher's actor while it learns."""
+    student_noise: tuple[float, float] = (1.0, 1.0)
+    """The same for the student, drawn from this range at each reset; the teacher then labels without noise."""
+    student_follow_s: float = 1.0
+    """While a student is distilled, the goal's place on the floor follows the robot's with this time constant.
+
+    A student cannot see where it stands. Without this, its teacher's labels would correct a drift that
+    nothing in the student's observation explains. 0 keeps the goal where it is.
+    """
+    randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.num_envs >= 1, "env.num_envs", self.num_envs, "at least 1")
+        _check(self.substeps >= 1, "env.substeps", self.substeps, "at least 1")
+        _check(0.0 <= self.failure_share < 1.0, "env.failure_share", self.failure_share, "0 up to 1")
+        _check(self.teacher_noise >= 0.0, "env.teacher_noise", self.teacher_noise, "0 or more")
+        _check(self.student_follow_s >= 0.0, "env.student_follow_s", self.student_follow_s, "0 or more")
+        low, high = self.student_noise
+        _check(0.0 <= low <= high, "env.student_noise", self.student_noise, "(low, high), 0 or more")
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    """Table 5, and what it leaves open."""
+
+    hidden: tuple[int, ...] = (512, 256, 128)
+    steps_per_env: int = 24
+    epochs: int = 5
+    minibatches: int = 4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.005
+    learning_rate: float = 1e-3
+    desired_kl: float = 0.01
+    init_std: float = 1.0
+    symmetry: float = 1.0
+    """lambda_SYM of Eq. 2; 0 switches the symmetry loss off."""
+    mixed_precision: bool = False
+    warm_start: bool = False
+    """Begin with arms that imitate the reference's joint angles; see `genmimic_train.learning.warm_start`."""
+
+
+@dataclass(frozen=True)
+class DaggerConfig:
+    """Table 5, lower part, and what it leaves open."""
+
+    hidden: tuple[int, ...] = (512, 256, 128)
+    steps_per_env: int = 24
+    epochs: float = 2.0
+    """Passes over as many samples as were just collected, drawn from the whole buffer."""
+    minibatch: int = 2048
+    buffer_samples: int = 300_000
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-4
+    symmetric: bool = True
+    """Each batch is joined by its mirror image (paper B.1)."""
+    mixed_precision: bool = False
+    """bfloat16 in the forward and backward passes; pays on processors with matrix units."""
+    teacher_iterations: int = 20
+    """Over the first iterations the acting policy moves from teacher to student."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    dagger: DaggerConfig = field(default_factory=DaggerConfig)
+    seed: int = 1
+    checkpoint_s: float = 180.0
+
+
+def load_config(path: str | Path | None, overrides: list[str] | None = None) -> TrainConfig:
+    """Read a YAML file over the defaults, then ``a.b=c`` overrides. Raises ConfigError, InputFileError."""
+    data: dict[str, Any] = {}
+    if path is not None:
+        if not Path(path).is_file():
+            raise InputFileError(f"{path}: no such configuration file")
+        try:
+            data = yaml.safe_load(Path(path).read_text()) or {}
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    for override in overrides or []:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r} is not of the form key=value")
+        node = data
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = yaml.safe_load(value)
+    return _build(TrainConfig, data, "config")
+
+
+def config_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return the whole configuration as plain types."""
+    return _plain(asdict(config))
+
+
+def config_from_dict(data: dict[str, Any]) -> TrainConfig:
+    """Return the configuration that `config_dict` wrote."""
+    return _build(TrainConfig, data, "config")
+
+
+def _build(cls: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} is {data!r}, expected keys and values")
+    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ConfigError(f"{where} has unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    default = cls()
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        present = getattr(default, name)
+        path = f"{where}.{name}"
+        if is_dataclass(present):
+            values[name] = _build(type(present), value, path)
+        elif isinstance(present, dict):
+            if not isinstance(value, dict) or set(value) - set(present):
+                raise ConfigError(f"{path} is {value!r}; known keys: {', '.join(present)}")
+            values[name] = {**present, **{key: float(item) for key, item in value.items()}}
+        elif isinstance(present, tuple):
+            if not isinstance(value, (list, tuple)):
+                raise ConfigError(f"{path} is {value!r}, expected a list")
+            values[name] = tuple(value)
+        elif isinstance(present, bool) or not isinstance(value, (int, float)):
+            if not isinstance(value, type(present)):
+                raise ConfigError(f"{path} is {value!r}, expected {type(present).__name__}")
+            values[name] = value
+        else:
+            values[name] = type(present)(value)
+    return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _check(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} is {value}, expected {expected}")

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The student: DAgger with the symmetric batch (paper B.1).
+
+The student acts, the teacher labels what the student saw, and the squared difference of their
+actions is minimised over the batch joined with its mirror image. rsl-rl's Distillation refuses
+symmetry and takes its steps in time order; this one draws from a buffer of the latest samples.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from typing import Any
+
+import torch
+from rsl_rl.models import MLPModel
+from tensordict import TensorDict
+from torch.utils.tensorboard import SummaryWriter
+
+from genmimic.core.errors import ConfigError
+from genmimic.core.mirror import action_mirror, observation_mirror
+from genmimic.core.observation import STUDENT, TEACHER, size
+from genmimic.core.robot import G1_23DOF
+from genmimic_train.config import DaggerConfig, TrainConfig
+from genmimic_train.learning.networks import make_actor
+from genmimic_train.runs import Run
+from genmimic_train.tracking.env import TrackingEnv
+
+
+def load_teacher(run: Run) -> tuple[MLPModel, dict[str, Any]]:
+    """Return the teacher of a run folder, and what the student's record keeps of it."""
+    info = run.info()
+    if info["kind"] != "teacher":
+        raise ConfigError(f"{run.folder} holds a {info['kind']} run, expected a teacher's")
+    state, config = run.load(), run.config()
+    teacher = make_actor("critic", size(TEACHER), config.ppo.hidden, G1_23DOF.num_joints, config.ppo.init_std)
+    teacher.load_state_dict(state["actor_state_dict"])
+    teacher.eval()
+    facts = {"run": run.folder.name, "samples": state["samples"], "revision": info["revision"]}
+    return teacher, facts
+
+
+class SampleBuffer:
+    """The latest (observation, label) pairs, in a ring; observations in half the memory as float16."""
+
+    def __init__(self, capacity: int, obs_size: int, num_actions: int) -> None:
+        self._obs = torch.zeros(capacity, obs_size, dtype=torch.float16)
+        self._labels = torch.zeros(capacity, num_actions)
+        self._capacity, self._next, self.count = capacity, 0, 0
+
+    def add(self, obs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Append rows, over the oldest ones when full. Shapes (n, obs), (n, J)."""
+        idx = (self._next + torch.arange(len(obs))) % self._capacity
+        self._obs[idx] = obs.to(torch.float16)
+        self._labels[idx] = labels
+        self._next = int((self._next + len(obs)) % self._capacity)
+        self.count = min(self.count + len(obs), self._capacity)
+
+    def sample(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``count`` rows drawn uniformly with replacement."""
+        idx = torch.randint(self.count, (count,))
+        return self._obs[idx].float(), self._labels[idx]
+
+
+class Dagger:
+    """The student network, its optimiser and the imitation step."""
+
+    def __init__(self, config: DaggerConfig, num_actions: int) -> None:
+        self.student = make_actor("student", size(STUDENT), config.hidden, num_actions, None)
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
+        self._symmetric = config.symmetric
+        self._mixed_precision = config.mixed_precision
+        self._observation_mirror = observation_mirror(G1_23DOF, STUDENT)
+        self._action_mirror = action_mirror(G1_23DOF)
+
+    def act(self, obs: TensorDict) -> torch.Tensor:
+        """Return the student's action. Shape (N, J)."""
+        return self.student(obs)
+
+    def observe(self, obs: torch.Tensor) -> None:
+        """Let the input normaliser learn from new observations and their mirror images. Shape (n, 2370)."""
+        self.student.train()
+        both = torch.cat([obs, self._observation_mirror(obs)]) if self._symmetric else obs
+        self.student.obs_normalizer.update(both)
+
+    def imitate(self, obs: torch.Tensor, labels: torch.Tensor) -> float:
+        """Take one gradient step on the mean squared difference; return it. Shapes (n, 2370), (n, J)."""
+        if self._symmetric:
+            obs = torch.cat([obs, self._observation_mirror(obs)])
+            labels = torch.cat([labels, self._action_mirror(labels)])
+        batch = TensorDict({"student": obs}, batch_size=[len(obs)])
+        with torch.autocast(obs.device.type, torch.bfloat16, enabled=self._mixed_precision):
+            actions = self.student(batch)
+        loss = torch.nn.functional.mse_loss(actions.float(), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+
+def train_student(
+    env: TrackingEnv,
+    teacher: MLPModel,
+    config: TrainConfig,
+    run: Run,
+    samples: float = math.inf,
+    minutes: float = math.inf,
+    report: Any = print,
+    learner_threads: int = 2,
+) -> dict[str, float]:
+    """Distil until ``samples`` in all or ``minutes`` in this call; the learning rate falls over the call's minutes.
+
+    Returns the last iteration's figures.
+    """
+    settings = config.dagger
+    dagger = Dagger(settings, env.num_actions)
+    iteration, done_samples = 0, 0
+    if run.checkpoint.exists():
+        state = run.load()
+        dagger.student.load_state_dict(state["actor_state_dict"])
+        if "optimizer_state_dict" in state:
+            dagger.optimizer.load_state_dict(state["optimizer_state_dict"])
+        iteration, done_samples = state["iteration"], state["samples"]
+        env.level = state["level"]
+
+    def save() -> None:
+        run.save(
+            {
+                "actor_state_dict": dagger.student.state_dict(),
+                "optimizer_state_dict": dagger.optimizer.state_dict(),
+                "iteration": iteration,
+                "samples": done_samples,
+                "level": env.level,
+            }
+        )
+
+    buffer = SampleBuffer(settings.buffer_samples, size(STUDENT), env.num_actions)
+    writer = SummaryWriter(str(run.folder / "curves"))
+    start = last_save = time.monotonic()
+    figures: dict[str, float] = {}
+    per_iteration = settings.steps_per_env * env.num_envs
+    updates = max(1, round(settings.epochs * per_iteration / settings.minibatch))
+    obs = env.get_observations()
+    try:
+        while done_samples < samples and time.monotonic() - start < 60.0 * minutes:
+            began = time.monotonic()
+            by_teacher = max(0.0, 1.0 - iteration / max(settings.teacher_iterations, 1))
+            logs: dict[str, list[torch.Tensor]] = defaultdict(list)
+            torch.set_num_threads(1)
+            dagger.student.eval()
+            collected_obs = []
+            with torch.no_grad():
+                for _ in range(settings.steps_per_env):
+                    labels = teacher(obs)
+                    actions = dagger.act(obs)
+                    if by_teacher > 0.0:
+                        taught = torch.rand(env.num_envs, 1) < by_teacher
+                        actions = torch.where(taught, labels, actions)
+                    buffer.add(obs["student"], labels.clamp(-env.robot.action_clip, env.robot.action_clip))
+                    collected_obs.append(obs["student"])
+                    obs, _, _, extras = env.step(actions)
+                    for name, value in extras.get("log", {}).items():
+                        logs[name].append(value)
+                dagger.observe(torch.cat(collected_obs))
+            collected = time.monotonic()
+
+            torch.set_num_threads(learner_threads)
+            done_share = max(
+                done_samples / samples if math.isfinite(samples) else 0.0,
+                (collected - start) / (60.0 * minutes) if math.isfinite(minutes) else 0.0,
+            )
+            rate = settings.learning_rate * (settings.final_learning_rate / settings.learning_rate) ** min(
+                done_share, 1.0
+            )
+            for group in dagger.optimizer.param_groups:
+                group["lr"] = rate
+            losses = [dagger.imitate(*buffer.sample(settings.minibatch)) for _ in range(updates)]
+            ended = time.monotonic()
+
+            iteration += 1
+            done_samples += per_iteration
+            figures = {name: float(torch.stack(values).mean()) for name, values in logs.items()}
+            figures |= {
+                "loss/imitation": sum(losses) / len(losses),
+                "train/teacher_share": by_teacher,
+                "train/learning_rate": rate,
+                "train/level": env.level,
+                "speed/collect_per_s": per_iteration / (collected - began),
+                "speed/samples_per_s": per_iteration / (ended - began),
+            }
+            for name, value in figures.items():
+                writer.add_scalar(name, value, done_samples)
+            if "track/fell" in figures and not by_teacher:
+                env.adapt_level(figures["track/fell"])
+            if ended - last_save > config.checkpoint_s:
+                save()
+                last_save = ended
+            report(iteration, done_samples, figures)
+    finally:
+        save()
+        writer.close()
+    return figures

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run folder: resolved configuration, versions, checkpoints that survive a kill, curves."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genmimic import __version__
+from genmimic.core.errors import InputFileError
+from genmimic_train.config import TrainConfig, config_dict, config_from_dict
+
+
+class Run:
+    """A folder with ``run.json`` (what runs), ``checkpoint.pt`` (to resume) and TensorBoard curves."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def create(self, kind: str, config: TrainConfig, **facts: Any) -> None:
+        """Write ``run.json``. The folder may exist; a checkpoint in it may not."""
+        if self.checkpoint.exists():
+            raise InputFileError(f"{self.folder} already holds a checkpoint; add --resume to go on, or choose another")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        info = {
+            "kind": kind,
+            "config": config_dict(config),
+            "revision": git_revision(),
+            "versions": versions(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **facts,
+        }
+        write_atomically(self.folder / "run.json", json.dumps(info, indent=2).encode())
+
+    def amend(self, **facts: Any) -> None:
+        """Change facts of ``run.json``, for a run that goes on with other motions."""
+        write_atomically(self.folder / "run.json", json.dumps({**self.info(), **facts}, indent=2).encode())
+
+    def info(self) -> dict[str, Any]:
+        """Return what ``run.json`` says. Raises InputFileError when it is missing or damaged."""
+        path = self.folder / "run.json"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise InputFileError(f"{self.folder} is not a run folder: no run.json in it") from None
+        except json.JSONDecodeError as error:
+            raise InputFileError(f"{path}: damaged ({error})") from None
+
+    def config(self) -> TrainConfig:
+        """Return the configuration of the run."""
+        return config_from_dict(self.info()["config"])
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the checkpoint, whole or not at all."""
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def load(self) -> dict[str, Any]:
+        """Return the checkpoint. Raises InputFileError when there is none or it is damaged."""
+        if not self.checkpoint.is_file():
+            raise InputFileError(f"{self.folder} holds no checkpoint.pt")
+        try:
+            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputFileError(f"{self.checkpoint}: cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def pack(run: Run, folder: Path) -> Path:
+    """Copy a run without optimiser moments and without this machine's paths, to be kept or shared.
+
+    The copy resumes like the original, given the motions again. Its curves become ``curves.csv``.
+    Raises InputFileError when ``run`` has no checkpoint or ``folder`` exists.
+    """
+    if folder.exists():
+        raise InputFileError(f"{folder} exists already; choose another folder")
+    state, info = run.load(), run.info()
+    state.pop("optimizer_state_dict", None)
+    info["motions"] = []
+    if "teacher" in info:
+        info["teacher"] = Path(info["teacher"]).name
+    folder.mkdir(parents=True)
+    packed = Run(folder)
+    packed.save(state)
+    write_atomically(folder / "run.json", json.dumps(info, indent=2).encode())
+    write_atomically(folder / "curves.csv", _curves(run.folder / "curves").encode())
+    return folder
+
+
+def _curves(folder: Path, points: int = 200) -> str:
+    """Return the curves as CSV: a row per curve point with tag, samples and the mean over neighbouring points."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    values: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(folder.glob("*tfevents*"), key=lambda path: path.stat().st_mtime):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            values.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
+    rows = ["tag,samples,value"]
+    for tag, series in sorted(values.items()):
+        width = max(1, -(-len(series) // points))
+        for start in range(0, len(series), width):
+            part = series[start : start + width]
+            rows.append(f"{tag},{part[-1][0]},{sum(value for _, value in part) / len(part):.6g}")
+    return "\n".join(rows) + "\n"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions a result depends on."""
+    import mujoco
+    import numpy
+
+    return {
+        "genmimic": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "mujoco": mujoco.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def git_revision() -> str:
+    """Return the revision of the sources, with ``+`` when changed, or ``unknown``."""
+    folder = Path(__file__).resolve().parent
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return revision + ("+" if changed else "")

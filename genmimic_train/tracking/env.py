@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracking environment: N robots, each chasing a clip; an rsl-rl ``VecEnv``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rsl_rl.env import VecEnv
+from tensordict import TensorDict
+
+from genmimic.core.action import clip_action, joint_target
+from genmimic.core.kinematics import KeypointState, forward_kinematics
+from genmimic.core.noise import NO_NOISE, PAPER_NOISE, ObservationNoise
+from genmimic.core.observation import (
+    FUTURE,
+    HISTORY,
+    MASS_GROUPS,
+    PROPRIOCEPTION,
+    gravity_direction,
+    proprioception,
+    push_history,
+    size,
+    student_goal,
+    student_observation,
+    teacher_observation,
+    to_goal_frame,
+)
+from genmimic.core.robot import G1_23DOF, Robot
+from genmimic.core.rotation import (
+    heading,
+    quat_from_heading,
+    quat_multiply,
+    quat_rotate,
+    quat_rotate_inverse,
+    rotate_heading,
+    wrap_angle,
+)
+from genmimic_train.config import EnvConfig
+from genmimic_train.sim.base import Domain, Simulator
+from genmimic_train.tracking.motions import MotionLibrary
+from genmimic_train.tracking.rewards import REWARDS, RewardInput
+
+_CONTACT_N = 1.0
+
+
+class TrackingEnv(VecEnv):
+    """Observation groups: ``critic`` (757, clean), ``teacher`` (757, noisy), ``student`` (2370, noisy).
+
+    ``with_student`` puts the student's group in the place of the teacher's: a student's teacher labels
+    from the clean group.
+    """
+
+    def __init__(
+        self,
+        config: EnvConfig,
+        sim: Simulator,
+        library: MotionLibrary,
+        robot: Robot = G1_23DOF,
+        with_student: bool = False,
+        seed: int = 1,
+    ) -> None:
+        self.cfg = config
+        self.robot, self.sim, self.library = robot, sim, library
+        self.num_envs, self.num_actions = config.num_envs, robot.num_joints
+        self.device = sim.device
+        self.max_episode_length = round(config.episode_s / config.control_period_s)
+        self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
+        self.with_student = with_student
+        self.level = min(config.randomization.start_level, config.randomization.level)
+        low, high = config.student_noise if with_student else (config.teacher_noise, config.teacher_noise)
+        self.noise: ObservationNoise = PAPER_NOISE if high > 0.0 else NO_NOISE
+        self._noise_range = (low, high)
+        self._generator = torch.Generator(device=self.device).manual_seed(seed)
+
+        n, joints, device = self.num_envs, robot.num_joints, self.device
+        self._dt = config.control_period_s
+        self._lower = self._tensor(robot.joint_lower)
+        self._upper = self._tensor(robot.joint_upper)
+        self._kp, self._kd = self._tensor(robot.kp), self._tensor(robot.kd)
+        self._effort = self._tensor(robot.joint_effort)
+        self._default = self._tensor(robot.default_joint_pos)
+        self._joint_weights = self._tensor(robot.joint_weights(**config.rewards.joint_weights))
+        self._keypoint_weights = self._tensor(robot.keypoint_weights(**config.rewards.keypoint_weights))
+        self._feet = torch.as_tensor(robot.keypoint_idx(["left_ankle_roll", "right_ankle_roll"]).copy(), device=device)
+        self._foot_rest_height = float(-robot.soles[0].pos[2] + robot.soles[0].radius)
+
+        self.frame = torch.zeros(n, dtype=torch.long, device=device)
+        self._clip_end = torch.zeros(n, dtype=torch.long, device=device)
+        self._place_xy = torch.zeros(n, 3, device=device)
+        self._place_yaw = torch.zeros(n, device=device)
+        self.domain = Domain.nominal(robot, n, device)
+        self._delay = torch.zeros(n, dtype=torch.long, device=device)
+        self._noise_scale = torch.zeros(n, device=device)
+        self._goal_offset = torch.zeros(n, 3, device=device)
+        self._action = torch.zeros(n, joints, device=device)
+        self._target = self._default.repeat(n, 1)
+        self._history = torch.zeros(n, HISTORY, size(PROPRIOCEPTION), device=device)
+        self._last_joint_vel = torch.zeros(n, joints, device=device)
+        self._air_time = torch.zeros(n, 2, device=device)
+        self._peak_height = torch.zeros(n, 2, device=device)
+        self._next_push = torch.zeros(n, device=device)
+        self._sums = {name: torch.zeros(n, device=device) for name in config.rewards.weights}
+        self._error_sum = torch.zeros(n, 2, device=device)
+        self._hands = torch.as_tensor(robot.keypoint_idx(["left_hand", "right_hand"]).copy(), device=device)
+        self._reset(torch.arange(n, device=device))
+        # spread the ends of the first episodes
+        self.episode_length_buf[:] = (self._rand(n) * self.max_episode_length * 0.5).long()
+        self._read_state()
+        self._observe(torch.ones(n, dtype=torch.bool, device=device))
+
+    # VecEnv ------------------------------------------------------------------------------------
+    def get_observations(self) -> TensorDict:
+        return self._obs
+
+    def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
+        config = self.cfg
+        action = clip_action(self.robot, actions.to(self.device))
+        last_action, last_target = self._action, self._target
+        self._action, self._target = action, joint_target(self.robot, action)
+        substep = torch.arange(config.substeps, device=self.device)
+        late = (substep[None, :] < self._delay[:, None])[..., None]
+        control = torch.where(late, last_target[:, None, :], self._target[:, None, :])
+
+        self._push()
+        bad = self.sim.step(control)
+        self.episode_length_buf += 1
+        self.frame = torch.minimum(self.frame + 1, self._clip_end - 1)
+        self._read_state()
+        if self.with_student and config.student_follow_s > 0.0:
+            astray = self._root_pos - self._goal_root(self.frame)[0]
+            self._place_xy[:, :2] += min(self._dt / config.student_follow_s, 1.0) * astray[:, :2]
+
+        goal = self._goal_now()
+        deviation = (self._keypoints.pos - goal.pos).norm(dim=-1).mean(-1)
+        tilted = self._gravity_b[:, :2].abs().amax(-1) > config.max_gravity_xy
+        terminated = (deviation > config.max_keypoint_error_m) | tilted | bad
+        timed_out = (self.episode_length_buf >= self.max_episode_length) & ~terminated
+        reward = self._reward(goal, last_action, terminated)
+
+        self._error_sum[:, 0] += deviation
+        self._error_sum[:, 1] += (self._keypoints.pos - goal.pos)[:, self._hands].norm(dim=-1).mean(-1)
+        done = terminated | timed_out
+        extras: dict[str, Any] = {"time_outs": timed_out.float()}
+        self.library.record_failures(self.frame[terminated])
+        idx = done.nonzero().squeeze(-1)
+        if len(idx):
+            extras["log"] = self._episode_log(idx, terminated)
+            self._reset(idx)
+        self._next_clip(self.frame >= self._clip_end - 1)
+        if len(idx):
+            self._read_state()
+        self._observe(done)
+        return self._obs, reward, done.long(), extras
+
+    def reference_action(self, lead_s: float = 0.0) -> torch.Tensor:
+        """Return the action whose target is the next goal's joint angles, led by ``lead_s``. Shape (N, J)."""
+        ahead = torch.minimum(self.frame + 1, self._clip_end - 1)
+        target = self.library.joint_pos[ahead] + lead_s * self.library.joint_vel[ahead]
+        return clip_action(self.robot, (target - self._default) / self.robot.action_scale)
+
+    # state -------------------------------------------------------------------------------------
+    def _read_state(self) -> None:
+        qpos, qvel = self.sim.qpos, self.sim.qvel
+        self._root_pos, self._root_quat, self._joint_pos = qpos[:, :3], qpos[:, 3:7], qpos[:, 7:]
+        self._ang_vel_b, self._joint_vel = qvel[:, 3:6], qvel[:, 6:]
+        ang_vel_w = quat_rotate(self._root_quat, self._ang_vel_b)
+        self._gravity_b = gravity_direction(self._root_quat)
+        self._keypoints = forward_kinematics(
+            self.robot, self._root_pos, self._root_quat, self._joint_pos, qvel[:, :3], ang_vel_w, self._joint_vel
+        )
+        relative = self._keypoints.pos - self._root_pos[:, None, :]
+        self._keypoint_pos_b = quat_rotate_inverse(self._root_quat[:, None, :], relative)
+
+    def _goal_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return goal keypoints at library ``frames`` (N, F), as placed in each world. Shape (N, F, K, 3)."""
+        pos = self.library.keypoints.pos[frames]
+        return rotate_heading(self._place_yaw[:, None, None], pos) + self._place_xy[:, None, None, :]
+
+    def _goal_now(self) -> KeypointState:
+        pos = self._goal_frames(self.frame[:, None])[:, 0]
+        turn = quat_from_heading(self._place_yaw)[:, None, :]
+        return KeypointState(pos, quat_multiply(turn, self.library.keypoints.quat[self.frame]))
+
+    def _goal_root(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        pos = rotate_heading(self._place_yaw, self.library.root_pos[frames]) + self._place_xy
+        return pos, quat_multiply(quat_from_heading(self._place_yaw), self.library.root_quat[frames])
+
+    # rewards -----------------------------------------------------------------------------------
+    def _reward(self, goal: KeypointState, last_action: torch.Tensor, terminated: torch.Tensor) -> torch.Tensor:
+        config = self.cfg.rewards
+        force = self.sim.foot_force
+        contact = force.norm(dim=-1) > _CONTACT_N
+        height = self._keypoints.pos[:, self._feet, 2] - self._foot_rest_height
+        first_contact = contact & (self._air_time > 0.0)
+        self._air_time = self._air_time + self._dt
+        self._peak_height = torch.maximum(self._peak_height, height)
+        strength = self.domain.strength
+        torque = (
+            self._kp * self.domain.kp_scale * (self._target - self._joint_pos)
+            - self._kd * self.domain.kd_scale * self._joint_vel
+        )
+        torque = strength * torch.maximum(torch.minimum(torque, self._effort), -self._effort)
+        foot_quat = self._keypoints.quat[:, self._feet]
+        terms = RewardInput(
+            robot=self._keypoints,
+            goal=goal,
+            joint_pos=self._joint_pos,
+            goal_joint_pos=self.library.joint_pos[self.frame],
+            joint_vel=self._joint_vel,
+            goal_joint_vel=self.library.joint_vel[self.frame],
+            joint_acc=(self._joint_vel - self._last_joint_vel) / self._dt,
+            joint_lower=self._lower,
+            joint_upper=self._upper,
+            torque=torque,
+            action=self._action,
+            last_action=last_action,
+            gravity_dir_b=self._gravity_b,
+            foot_gravity=gravity_direction(foot_quat),
+            foot_force=force,
+            foot_speed=self._keypoints.lin_vel[:, self._feet, :2].norm(dim=-1),  # type: ignore[index]
+            foot_height=self._peak_height,
+            air_time=self._air_time,
+            first_contact=first_contact,
+            joint_weights=self._joint_weights,
+            keypoint_weights=self._keypoint_weights,
+            sigma=config.sigma,
+            desired_step_height=config.desired_step_height_m,
+            desired_air_time=config.desired_air_time_s,
+            terminated=terminated,
+        )
+        total = torch.zeros(self.num_envs, device=self.device)
+        for name, weight in config.weights.items():
+            if weight:
+                value = weight * self._dt * REWARDS[name](terms)
+                self._sums[name] += value
+                total += value
+        self._air_time = self._air_time * ~contact
+        self._peak_height = self._peak_height * ~contact
+        self._last_joint_vel = self._joint_vel
+        return config.scale * total
+
+    # observations ------------------------------------------------------------------------------
+    def _observe(self, fresh: torch.Tensor) -> None:
+        """Build the observation groups; where ``fresh`` (N,), the history starts anew."""
+        noise = self.noise
+        frame = self._proprioception(noise)
+        ahead = torch.minimum(self.frame + 1, self._clip_end - 1)
+        goal_pos = self._goal_frames(ahead[:, None])[:, 0]
+        root_pos, root_quat = self._goal_root(self.frame)
+        clean_g = to_goal_frame(self._keypoints, root_pos, root_quat)
+        goal_g = to_goal_frame(KeypointState(goal_pos, self._keypoints.quat), root_pos, root_quat).pos
+        domain = self.domain
+        privileged = torch.cat(
+            [
+                domain.com_offset,
+                domain.friction[:, None].expand(-1, 2),
+                domain.mass_scale,
+                domain.kd_scale,
+                domain.kp_scale,
+                domain.strength,
+                self.sim.foot_force.reshape(self.num_envs, -1),
+            ],
+            -1,
+        )
+        clean = self._proprioception(NO_NOISE) if noise is not NO_NOISE else frame
+        groups = {"critic": teacher_observation(clean, clean_g, goal_g, privileged)}
+        if noise is NO_NOISE:
+            groups["teacher"] = groups["critic"]
+        elif not self.with_student:
+            noisy_g = KeypointState(
+                self._noisy(clean_g.pos, noise.keypoint_pos_g),
+                self._noisy(clean_g.quat, noise.keypoint_quat_g),
+                self._noisy(clean_g.lin_vel, noise.keypoint_lin_vel_g),
+                self._noisy(clean_g.ang_vel, noise.keypoint_ang_vel_g),
+            )
+            noisy_goal = self._noisy(goal_g, noise.goal_keypoint_pos) + self._goal_offset[:, None, :]
+            groups["teacher"] = teacher_observation(frame, noisy_g, noisy_goal, privileged)
+        if self.with_student:
+            self._history = torch.where(
+                fresh[:, None, None], frame[:, None, :].expand_as(self._history), push_history(self._history, frame)
+            )
+            groups["student"] = student_observation(self._history, self._student_goal(root_pos))
+        self._obs = TensorDict(groups, batch_size=[self.num_envs], device=self.device)
+
+    def _student_goal(self, goal_root_pos: torch.Tensor) -> torch.Tensor:
+        steps = 1 + torch.arange(FUTURE, device=self.device)
+        frames = torch.minimum(self.frame[:, None] + steps, self._clip_end[:, None] - 1)
+        goals = self._noisy(self._goal_frames(frames), self.noise.goal_keypoint_pos)
+        goals = goals + self._goal_offset[:, None, None, :]
+        return student_goal(goals, goal_root_pos, heading(self._root_quat))
+
+    def _proprioception(self, noise: ObservationNoise) -> torch.Tensor:
+        return proprioception(
+            self.robot,
+            self._noisy(self._joint_pos, noise.joint_pos),
+            self._noisy(self._joint_vel, noise.joint_vel),
+            self._noisy(self._ang_vel_b, noise.base_ang_vel_b),
+            self._noisy(self._gravity_b, noise.gravity_dir_b),
+            self._action,
+            self._noisy(self._keypoint_pos_b, noise.keypoint_pos_b),
+        )
+
+    def _noisy(self, values: torch.Tensor | None, sigma: float) -> torch.Tensor:
+        if not sigma or values is None:
+            return values  # type: ignore[return-value]
+        scale = (sigma * self._noise_scale).reshape(-1, *[1] * (values.dim() - 1))
+        return values + scale * torch.randn(values.shape, generator=self._generator, device=self.device)
+
+    # resets ------------------------------------------------------------------------------------
+    def _reset(self, idx: torch.Tensor) -> None:
+        count = len(idx)
+        frames = self.library.sample_frames(count, self.cfg.failure_share, self._generator)
+        self.frame[idx] = frames
+        self._clip_end[idx] = self.library.clip_end[self.library.clip_of_frame[frames]]
+        self._place_xy[idx] = 0.0
+        self._place_yaw[idx] = 0.0
+        self._randomize(idx)
+
+        library = self.library
+        root_pos = library.root_pos[frames].clone()
+        root_pos[:, :2] += 0.02 * self._randn(count, 2)
+        root_pos[:, 2] += 0.005 * self._rand(count)
+        root_quat = quat_multiply(quat_from_heading(0.05 * self._randn(count)), library.root_quat[frames])
+        joint_pos = library.joint_pos[frames] + 0.05 * self._randn(count, self.robot.num_joints)
+        joint_pos = torch.maximum(torch.minimum(joint_pos, self._upper), self._lower)
+        joint_vel = library.joint_vel[frames] + 0.1 * self._randn(count, self.robot.num_joints)
+        lin_vel = library.root_lin_vel[frames] + 0.05 * self._randn(count, 3)
+        ang_vel = quat_rotate_inverse(root_quat, library.root_ang_vel[frames])
+        self.sim.reset(
+            idx, torch.cat([root_pos, root_quat, joint_pos], -1), torch.cat([lin_vel, ang_vel, joint_vel], -1)
+        )
+
+        self.episode_length_buf[idx] = 0
+        self._action[idx] = (library.joint_pos[frames] - self._default) / self.robot.action_scale
+        self._target[idx] = library.joint_pos[frames]
+        self._last_joint_vel[idx] = joint_vel
+        self._air_time[idx] = 0.0
+        self._peak_height[idx] = 0.0
+        self._next_push[idx] = self._rand(count) * self.cfg.randomization.push_interval_s
+
+    def _next_clip(self, ended: torch.Tensor) -> None:
+        """Where a clip has ended, go on with another from the place where the goal stands (paper B.1)."""
+        idx = ended.nonzero().squeeze(-1)
+        if not len(idx):
+            return
+        root_pos, root_quat = self._goal_root(self.frame)
+        first = self.library.sample_clips(len(idx), self._generator)
+        yaw = wrap_angle(heading(root_quat[idx]) - heading(self.library.root_quat[first]))
+        there = rotate_heading(yaw, self.library.root_pos[first])
+        self._place_yaw[idx] = yaw
+        self._place_xy[idx] = (root_pos[idx] - there) * root_pos.new_tensor([1.0, 1.0, 0.0])
+        self.frame[idx] = first
+        self._clip_end[idx] = self.library.clip_end[self.library.clip_of_frame[first]]
+
+    def _randomize(self, idx: torch.Tensor) -> None:
+        config, count, joints = self.cfg.randomization, len(idx), self.robot.num_joints
+        nominal = Domain.nominal(self.robot, count, self.device)
+        if self.level > 0.0:
+            domain = replace(
+                nominal,
+                friction=self._range(config.friction, 1.0, count),
+                com_offset=self._range(config.com_offset_m, 0.0, count, 3),
+                mass_scale=self._range(config.mass_scale, 1.0, count, len(MASS_GROUPS)),
+                kp_scale=self._range(config.kp_scale, 1.0, count, joints),
+                kd_scale=self._range(config.kd_scale, 1.0, count, joints),
+                strength=self._range(config.strength, 1.0, count, joints),
+            )
+            self.domain.assign(idx, domain)
+            self.sim.set_domain(idx, domain)
+            low, high = config.delay_substeps
+            self._delay[idx] = (low + self._rand(count) * (self.level * (high - low) + 1.0)).long().clamp(max=high)
+        low_noise, high_noise = self._noise_range
+        scale = low_noise + self._rand(count) * (high_noise - low_noise)
+        self._noise_scale[idx] = scale
+        self._goal_offset[idx] = (scale * self.noise.goal_offset_m)[:, None] * (2.0 * self._rand(count, 3) - 1.0)
+
+    def _range(self, limits: tuple[float, float], nominal: float, *shape: int) -> torch.Tensor:
+        low = nominal + self.level * (limits[0] - nominal)
+        high = nominal + self.level * (limits[1] - nominal)
+        return low + self._rand(*shape) * (high - low)
+
+    def _push(self) -> None:
+        config = self.cfg.randomization
+        if self.level <= 0.0:
+            return
+        self._next_push -= self._dt
+        idx = (self._next_push <= 0.0).nonzero().squeeze(-1)
+        if len(idx):
+            self._next_push[idx] = config.push_interval_s
+            low, high = config.push_velocity_m_s
+            velocity = self.level * (low + self._rand(len(idx), 2) * (high - low))
+            self.sim.set_root_velocity_xy(idx, velocity)
+
+    def adapt_level(self, fell: float, step: float = 0.004, few: float = 0.4, many: float = 0.65) -> None:
+        """Move the strength of the randomisation: up while ``fell``, the share of episodes, is small."""
+        limit = self.cfg.randomization.level
+        start = min(self.cfg.randomization.start_level, limit)
+        if fell < few:
+            self.level = min(self.level + step, limit)
+        elif fell > many:
+            self.level = max(self.level - step, start)
+
+    def _episode_log(self, idx: torch.Tensor, terminated: torch.Tensor) -> dict[str, torch.Tensor]:
+        length = self.episode_length_buf[idx].clamp(min=1).float()
+        log = {f"reward/{name}": (values[idx] / (length * self._dt)).mean() for name, values in self._sums.items()}
+        log["track/mpkpe_cm"] = 100.0 * (self._error_sum[idx, 0] / length).mean()
+        log["track/hands_cm"] = 100.0 * (self._error_sum[idx, 1] / length).mean()
+        log["track/fell"] = terminated[idx].float().mean()
+        for values in self._sums.values():
+            values[idx] = 0.0
+        self._error_sum[idx] = 0.0
+        return log
+
+    def _rand(self, *shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=self._generator, device=self.device)
+
+    def _randn(self, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=self._generator, device=self.device)
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        return torch.tensor(values.tolist(), dtype=torch.float32, device=self.device)
