@@ -37,6 +37,9 @@ from genmimic_ros.stack import NAMESPACE, NodeDiedError, NodeStack, prepare_envi
 
 EXIT_GOOD, EXIT_BAD, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
+DEATH_S = 0.5
+"""How long a killed process may take to be gone: its silence damps the robot, and ends the session, sooner."""
+
 _BAR = 24
 
 
@@ -122,12 +125,11 @@ def _perform(
     interrupt: Interrupt,
 ) -> int:
     _start_nodes(args, params, policy, stack)
+    interrupt.deferred = True
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("session", namespace=NAMESPACE)
-    died: NodeDiedError | None = None
 
     def check() -> None:
-        nonlocal died
         if not session.letting_go:
             interrupt.check()
         for line in stack.new_complaints():
@@ -135,12 +137,8 @@ def _perform(
                 continue
             status.clear()
             print(f"genmimic: {line}", file=sys.stderr)
-        if died is None:
-            try:
-                stack.check()
-            except NodeDiedError as error:
-                died = error
-                raise
+        if stack.death is None:
+            stack.check()
 
     session = Session(node, params, motion, check, status.show if status.wanted else None)
     try:
@@ -148,6 +146,10 @@ def _perform(
     finally:
         session.close()
     interrupt.check()
+    if reason or not all(performance.good for performance in session.performances):
+        with contextlib.suppress(NodeDiedError):
+            stack.watch(DEATH_S)
+    died = stack.death
     if died is not None and not session.performances:
         raise died
     report = report_of(session, motion, policy.path, nodes=stack.usage(), reason=reason)
@@ -219,15 +221,20 @@ def _columns() -> int:
 
 
 class Interrupt:
-    """Remembers that the user asked to stop: an exception alone can get lost in a callback of rclpy's executor."""
+    """Remembers that the user asked to stop.
+
+    While ROS runs, ``deferred`` is set and nothing is raised from the signal handler: an exception that lands inside
+    rclpy's executor gets lost there or leaves it unusable for damping the robot. `check` raises it between two calls.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.deferred = False
 
     def ask(self, *_: object) -> None:
         """Handle a signal."""
         self.asked = True
-        raise KeyboardInterrupt
+        if not self.deferred:
+            raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raise KeyboardInterrupt when the user has asked."""

@@ -128,6 +128,8 @@ class NodeStack:
         self._usage: dict[str, Usage] = {}
         self._sampled_s = 0.0
         self._closing = False
+        self.death: NodeDiedError | None = None
+        """The first death of a node that `check` has met."""
 
     @property
     def scratch(self) -> Path:
@@ -161,12 +163,20 @@ class NodeStack:
         for name, child in self._children.items():
             code = child.poll()
             if code is not None and not self._closing:
-                raise NodeDiedError(name, code, self._last_words(name))
+                self.death = self.death or NodeDiedError(name, code, self._last_words(name))
+                raise self.death
         now = time.monotonic()
         if now - self._sampled_s >= 1.0:
             self._sampled_s = now
             for name, child in self._children.items():
                 _sample(child.pid, self._usage[name])
+
+    def watch(self, seconds: float) -> None:
+        """Call `check` for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.check()
+            time.sleep(0.02)
 
     def begin_measuring(self) -> None:
         """Forget the start-up in `usage`."""

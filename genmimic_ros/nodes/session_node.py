@@ -22,11 +22,14 @@ from genmimic_ros.session import Session, SessionParams, check_params, report_of
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one session and return 0 when it was good, 1 when not, 2 for bad parameters."""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    asked = False
+
+    def ask(*_: object) -> None:  # nothing is raised here: inside rclpy's executor it would get lost
+        nonlocal asked
+        asked = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+        signal.signal(number, ask)
     prepare_transport()
     rclpy.init(
         args=list(sys.argv if argv is None else ["node", *argv]), signal_handler_options=SignalHandlerOptions.NO
@@ -39,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("parameter 'motion' of session_node is empty; expected a file or a shipped motion's name")
         check_params(params)
         motion, policy = read_motion(params.motion), find_policy(params.policy or None)
-        session = Session(node, params, motion)
+
+        def check() -> None:
+            if asked and session is not None and not session.letting_go:
+                raise KeyboardInterrupt
+
+        session = Session(node, params, motion, check)
         reason = run_session(session)
         report = report_of(session, motion, policy, reason=reason)
         print(summary_text(report), flush=True)
