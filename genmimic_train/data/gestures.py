@@ -116,7 +116,9 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     source = {"file": f"gesture:{style}:{seed}", "licence": "Apache-2.0", "credit": "GenMimic-ROS", "content": style}
     motion = Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, f"gesture_{style}_{seed}")
     # balanced on average over each second: the body is moved over its feet by its own centre of mass
-    stand = Motion.from_joints(robot, CONTROL_RATE_HZ, robot.default_joint_pos[None], standing[0][None], standing[1][None])
+    stand = Motion.from_joints(
+        robot, CONTROL_RATE_HZ, robot.default_joint_pos[None], standing[0][None], standing[1][None]
+    )
     ahead = centre_of_mass(robot, stand)[0] - rest.pos[feet].mean(0)[:2]
     shift = gaussian_smooth(middle + ahead - centre_of_mass(robot, motion), 0.4 * CONTROL_RATE_HZ)
     target_pos[:, 0, :2] = motion.root_pos[:, :2] + shift + how.sway_m * wander[:, :2]
