@@ -20,9 +20,9 @@ FLIGHT_HEIGHT = 0.08
 FREE_FALL = -4.0
 """Acceleration in m/s^2 of the body's middle below which it is in flight; 9.8 less what smoothing takes."""
 
-CONTACT = ((0.025, 0.30), (0.05, 0.12))
-"""A foot stands when its sole is lower (m) and slower (m/s) than one of these pairs; the second is for feet that a
-video's noise lets hover."""
+CONTACT = ((0.025, 0.30), (0.05, 0.12), (0.10, 0.06))
+"""A foot stands when its sole is lower (m) and slower (m/s) than one of these pairs; the others are for feet that a
+video's noise lets hover, or stand on the toes that the robot does not have."""
 
 STILL_CONTACT = (0.06, 0.40)
 """Height and speed that a foot may reach between two moments of contact and yet be standing."""
@@ -202,10 +202,13 @@ def floor_correction(sole_height: np.ndarray, in_flight: np.ndarray, sigma: floa
 
 
 def foot_contacts(sole_pos: np.ndarray, fps: float) -> np.ndarray:
-    """Return when which foot stands: low, slow, and for at least 0.1 s. Sole points (T, 2, S, 3) to (T, 2)."""
+    """Return when which foot stands: low, slow, and for at least 0.1 s. Sole points (T, 2, S, 3) to (T, 2).
+
+    Its slowest point counts: a foot that rolls or turns stands on the point about which it does.
+    """
     low = sole_pos[..., 2].min(-1)
-    centre = gaussian_smooth(sole_pos.mean(2), 0.03 * fps)
-    speed = np.linalg.norm(np.gradient(centre, 1.0 / fps, axis=0), axis=-1)
+    smooth = gaussian_smooth(sole_pos, 0.03 * fps)
+    speed = np.linalg.norm(np.gradient(smooth, 1.0 / fps, axis=0), axis=-1).min(-1)
     contact = np.any([(low < height) & (speed < limit) for height, limit in CONTACT], axis=0)
     may_stand = (low < STILL_CONTACT[0]) & (speed < STILL_CONTACT[1])
     for foot in range(2):
@@ -225,7 +228,7 @@ def lock_feet(
     sole_offset: np.ndarray,
     contacts: np.ndarray,
     fps: float,
-    flat_tilt: float = 0.35,
+    flat_tilt: float = 2.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ankle targets that hold still, and lie flat on z = 0, while a foot stands.
 

