@@ -130,6 +130,7 @@ def state_to_msg(
     msg.gyro = vector_to_msg(state.base_ang_vel_b)
     msg.accelerometer = vector_to_msg(state.base_lin_acc_b)
     msg.battery = float(state.battery)
+    msg.link_faults = list(state.link_faults)
     if truth is None and state.root_pos_w is not None:
         truth = RootTruth(state.root_pos_w, state.base_quat_w, np.zeros(3), np.zeros(3))
     if truth is not None:
@@ -154,6 +155,7 @@ def state_from_msg(msg: RobotStateMsg) -> RobotState:
         base_lin_acc_b=vector_from_msg(msg.accelerometer),
         battery=msg.battery,
         root_pos_w=None if truth is None else truth.pos_w,
+        link_faults=tuple(msg.link_faults),
     )
 
 

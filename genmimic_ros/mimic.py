@@ -20,7 +20,6 @@ from rclpy.signals import SignalHandlerOptions
 from genmimic.core.errors import ConfigError
 from genmimic.core.motion import Motion
 from genmimic.policy import Policy, find_policy, load_policy
-from genmimic_ros.nodes.g1_bridge_node import NO_HARDWARE
 from genmimic_ros.nodes.motion_reference_node import read_motion
 from genmimic_ros.session import (
     Progress,
@@ -40,6 +39,15 @@ EXIT_GOOD, EXIT_BAD, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEATH_S = 0.5
 """How long a killed process may take to be gone: its silence damps the robot, and ends the session, sooner."""
 
+STANDING_TIMEOUT_S = 120.0
+"""How long a person may take to lower the real robot onto its feet."""
+
+READY_TIMEOUT_S = 300.0
+"""How long that person may take for everything before the motion."""
+
+DDS_DOMAIN_VARIABLE = "GENMIMIC_DDS_DOMAIN"
+"""Environment variable with the robot's DDS domain, where it is not 0: for twins beside each other."""
+
 _BAR = 24
 
 
@@ -57,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         loop_minutes=args.loop_minutes,
         noise=args.noise,
         seed=args.seed,
+        ready_timeout_s=SessionParams.ready_timeout_s if args.robot == "sim" else READY_TIMEOUT_S,
     )
     _check(args, params)
     motion = read_motion(args.motion)
@@ -84,8 +93,15 @@ def _check(args: argparse.Namespace, params: SessionParams) -> None:
     if params.robot == "g1" and not args.interface:
         raise ConfigError("--robot g1 needs --interface, the network interface that the robot is on, such as eth0")
     if params.robot == "g1":
-        raise ConfigError(NO_HARDWARE)
+        _check_link(args.interface)
     check_params(params)
+
+
+def _check_link(interface: str) -> None:
+    """Raise a GenMimicError where the link cannot work, before anything is started."""
+    from genmimic.link.dds import check_interface  # needs cyclonedds
+
+    check_interface(interface)
 
 
 def _run(
@@ -130,7 +146,7 @@ def _perform(
     node = rclpy.create_node("session", namespace=NAMESPACE)
 
     def check() -> None:
-        if not session.letting_go:
+        if session.hoisting or not session.letting_go:
             interrupt.check()
         for line in stack.new_complaints():
             if session.letting_go:
@@ -167,14 +183,16 @@ def _perform(
 
 def _start_nodes(args: argparse.Namespace, params: SessionParams, policy: Policy, stack: NodeStack) -> None:
     bridge: dict[str, Any] = {"robot": params.robot}
+    safety: dict[str, Any] = {}
     if params.robot == "g1":
-        bridge["interface"] = args.interface
+        bridge.update(interface=args.interface, dds_domain=int(os.environ.get(DDS_DOMAIN_VARIABLE, "0")))
+        safety["standing_timeout_s"] = STANDING_TIMEOUT_S
     stack.start("g1_bridge_node", "bridge.yaml", **bridge)
     stack.start(
         "policy_node", "policy.yaml", policy=str(policy.path.resolve()), noise=params.noise, seed=params.seed
     )  # fmt: skip
     stack.start("motion_reference_node", "reference.yaml", motion=str(_absolute(params.motion)))
-    stack.start("safety_node", "safety.yaml")
+    stack.start("safety_node", "safety.yaml", **safety)
     if args.viz:
         stack.start("viz_node", "viz.yaml")
 

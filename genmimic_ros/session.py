@@ -7,7 +7,9 @@ nodes that a launch file started).
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -225,6 +227,8 @@ class Session:
         self.performances: list[Performance] = []
         self.letting_go = False
         """Whether the robot is being damped on purpose: the monitor then speaks of an error that is none."""
+        self.hoisting = False
+        """Whether a person is waited for before that; ``check`` may raise KeyboardInterrupt to go on without."""
         self._executor = make_executor(node.context)
         self._executor.add_node(node)
         node.create_subscription(GoalKeypoints, "goal_keypoints", self._on_goal, RECORD_SUB)
@@ -269,10 +273,17 @@ class Session:
         """Wait for the nodes, arm, and wait until the policy balances the robot. Raises SessionError."""
         deadline = time.monotonic() + self.params.ready_timeout_s
         self._wait(self._complete, deadline, self._missing)
-        if self.mode in DAMPING:
-            self._call("reset", deadline)
-        if self.mode is Mode.DISARMED:
-            self._call("arm", deadline)
+        if self.params.robot == "g1":  # each step there is a person's act, at the remote
+            self._ask("with the robot hanging in the gantry: press Start on the remote, and once more to stand")
+            self._wait(lambda: self.mode not in (Mode.DISARMED, *DAMPING), deadline, lambda: "Start on the remote")
+            self._ask(
+                "lower the robot until its feet carry it, then press A: the policy takes over, then the motion plays"
+            )
+        else:
+            if self.mode in DAMPING:
+                self._call("reset", deadline)
+            if self.mode is Mode.DISARMED:
+                self._call("arm", deadline)
         self._wait(lambda: self.mode in (*APPLIED, *DAMPING), deadline, lambda: "the robot to stand")
         self._rest(SETTLE_S)
         self._refuse_damped("before the motion started")
@@ -332,8 +343,8 @@ class Session:
             self._rest(SETTLE_S)
         return self.performances
 
-    def let_go(self) -> None:
-        """Leave the robot damped; never raises."""
+    def let_go(self, hurried: bool = False) -> None:
+        """Leave the robot damped; never raises. Unless ``hurried``, a real one is hoisted by a person before."""
         self.letting_go = True
         try:
             if self.mode in (Mode.MIMIC, Mode.HOLD):
@@ -342,6 +353,15 @@ class Session:
             if self.mode is Mode.STANDING:
                 self._call("stop", time.monotonic() + 2.0)
             elif self.mode not in (*DAMPING, Mode.DISARMED):
+                if self.params.robot == "g1" and not hurried:
+                    self._ask("hoist the robot until the rope carries it, then press B on the remote")
+                    self.hoisting = True
+                    with contextlib.suppress(SessionError, KeyboardInterrupt):
+                        deadline = time.monotonic() + self.params.ready_timeout_s
+                        self._wait(lambda: self.mode in DAMPING, deadline, lambda: "B on the remote")
+                    self.hoisting = False
+                    if self.mode in DAMPING:
+                        return
                 self._call("estop", time.monotonic() + 2.0)
                 self._wait(lambda: self.mode in DAMPING, time.monotonic() + 2.0, lambda: "damping")
         except GenMimicError as error:
@@ -353,6 +373,10 @@ class Session:
         self._executor.shutdown(timeout_sec=1.0)
 
     # parts -------------------------------------------------------------------------------------
+    def _ask(self, text: str) -> None:
+        """Tell the person at the robot what to do."""
+        print(f"genmimic: {text}", file=sys.stderr, flush=True)
+
     def _complete(self) -> bool:
         return not self._missing_parts()
 
@@ -525,14 +549,17 @@ def run_session(session: Session) -> str:
 
     An interruption (Ctrl-C) blends back to standing and damps before it is raised again.
     """
+    hurried = True
     try:
         session.stand()
         session.perform_all()
+        hurried = False
         return ""
     except GenMimicError as error:
+        hurried = False
         return " ".join(str(error).split())
     finally:
-        session.let_go()
+        session.let_go(hurried)
 
 
 def default_report_folder(motion: Motion) -> Path:

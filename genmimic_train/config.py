@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.core.observation import GOAL_FRAMES
 from genmimic.core.randomization import Randomization
 
 T = TypeVar("T")
@@ -91,12 +92,18 @@ class EnvConfig:
     """Times Table 8's observation noise, for the teacher's actor while it learns."""
     student_noise: tuple[float, float] = (1.0, 1.0)
     """The same for the student, drawn from this range at each reset; the teacher then labels without noise."""
+    goal_frame: str = "heading"
+    """How the student sees its goals: ``heading`` (the paper's student knows no place) or ``odometry``
+    (relative to where leg odometry believes it to stand); see `genmimic.core.observation.student_goal`."""
     student_follow_s: float = 1.0
-    """While a student is distilled, the goal's place on the floor follows the robot's with this time constant.
+    """While a student with ``heading`` goals is distilled, the goal's place on the floor follows the robot's with this
+    time constant.
 
-    A student cannot see where it stands. Without this, its teacher's labels would correct a drift that
+    Such a student cannot see where it stands. Without this, its teacher's labels would correct a drift that
     nothing in the student's observation explains. 0 keeps the goal where it is.
     """
+    teacher_follow_s: float = 0.0
+    """The same while the teacher learns: it then balances where it is rather than fall while it chases a place."""
     randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
 
@@ -105,6 +112,8 @@ class EnvConfig:
         _check(self.substeps >= 1, "env.substeps", self.substeps, "at least 1")
         _check(0.0 <= self.failure_share < 1.0, "env.failure_share", self.failure_share, "0 up to 1")
         _check(self.teacher_noise >= 0.0, "env.teacher_noise", self.teacher_noise, "0 or more")
+        _check(self.goal_frame in GOAL_FRAMES, "env.goal_frame", self.goal_frame, " or ".join(GOAL_FRAMES))
+        _check(self.teacher_follow_s >= 0.0, "env.teacher_follow_s", self.teacher_follow_s, "0 or more")
         _check(self.student_follow_s >= 0.0, "env.student_follow_s", self.student_follow_s, "0 or more")
         low, high = self.student_noise
         _check(0.0 <= low <= high, "env.student_noise", self.student_noise, "(low, high), 0 or more")

@@ -13,6 +13,7 @@ import numpy as np
 
 from genmimic.core.errors import ConfigError, InputFileError
 from genmimic.core.manifest import PolicyManifest
+from genmimic.core.observation import GOAL_FRAMES
 from genmimic.core.robot import G1_23DOF
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def export_student(run: Run, path: Path) -> Path:
     }
     mean = weights["obs_normalizer._mean"].ravel()
     std = weights["obs_normalizer._std"].ravel() + _NORMALIZER_EPS
-    write_policy(path, PolicyManifest.for_robot(G1_23DOF, training), layers, mean, std)
+    write_policy(path, PolicyManifest.for_robot(G1_23DOF, training, GOAL_FRAMES[run.config().env.goal_frame]), layers, mean, std)
     return path
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from genmimic.core.action import clip_action, joint_target
-from genmimic.core.kinematics import keypoints_in_base
+from genmimic.core.kinematics import keypoints_in_base, sole_positions
 from genmimic.core.noise import NO_NOISE, ObservationNoise
 from genmimic.core.observation import (
+    HEADING_FRAME,
     HISTORY,
     PROPRIOCEPTION,
     gravity_direction,
@@ -20,6 +21,7 @@ from genmimic.core.observation import (
     student_goal,
     student_observation,
 )
+from genmimic.core.odometry import Odometry, lag_excess, start_odometry, step_odometry
 from genmimic.core.reference import Goal
 from genmimic.core.robot import Robot
 from genmimic.core.rotation import heading
@@ -36,6 +38,7 @@ class TrackingController:
         policy: From an observation (2370,) to an action (J,).
         noise: Added to what is measured and to the goals, as in Table 8; for simulation only.
         rng: Source of that noise.
+        goal_frame: The policy's, from its manifest: `HEADING_FRAME` or `ODOMETRY_FRAME`.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class TrackingController:
         policy: PolicyFunction,
         noise: ObservationNoise = NO_NOISE,
         rng: np.random.Generator | None = None,
+        goal_frame: str = HEADING_FRAME,
     ) -> None:
         self._robot, self._policy, self._noise = robot, policy, noise
+        self._with_odometry = goal_frame != HEADING_FRAME
         self._rng = rng or np.random.default_rng(0)
         self.reset()
 
@@ -55,9 +60,15 @@ class TrackingController:
         start = robot.default_joint_pos if joint_pos is None else joint_pos
         self._action = clip_action(robot, (start - robot.default_joint_pos) / robot.action_scale)
         self._history: np.ndarray | None = None
+        self._odometry: Odometry | None = None
         self._sequence = 0
         half_width = self._noise.goal_offset_m
         self._goal_offset = self._rng.uniform(-half_width, half_width, 3) if half_width else np.zeros(3)
+
+    @property
+    def odometry(self) -> Odometry | None:
+        """Where the robot believes to stand, in the world of the goals; None without odometry and before a step."""
+        return self._odometry
 
     @property
     def last_action(self) -> np.ndarray:
@@ -86,7 +97,21 @@ class TrackingController:
         assert self._history is not None and self._history.shape == (HISTORY, size(PROPRIOCEPTION))
         goals = self._noisy(goal.horizon_keypoint_pos, self._noise.goal_keypoint_pos) + self._goal_offset
         yaw = np.asarray(heading(state.base_quat_w))
-        return student_observation(self._history, student_goal(goals, goal.root_pos, yaw))
+        origin = goal.root_pos if self._odometry is None else self._odometry.pos
+        return student_observation(self._history, student_goal(goals, origin, yaw))
+
+    def locate(self, state: RobotState, goal: Goal) -> None:
+        """Follow the robot's own movement; the first time it is believed to stand where the goal is."""
+        robot = self._robot
+        soles = sole_positions(robot, np.zeros(3), state.base_quat_w, state.joint_pos)
+        soles = self._noisy(soles, self._noise.keypoint_pos_b)
+        if self._odometry is None:
+            self._odometry = start_odometry(goal.root_pos[:2], soles)
+            return
+        now = step_odometry(self._odometry, soles)
+        pos = now.pos.copy()
+        pos[:2] += lag_excess(pos[:2], goal.root_pos[:2])
+        self._odometry = Odometry(pos, now.sole_pos)
 
     def step(self, now_ns: int, state: RobotState, goal: Goal) -> JointCommand:
         """Return the command for this control step; the action is kept for the next observation.
@@ -94,6 +119,8 @@ class TrackingController:
         A non-finite action is returned as it is: the safety rules judge it.
         """
         self.observe(state)
+        if self._with_odometry:
+            self.locate(state, goal)
         action = np.asarray(self._policy(self.observation(state, goal)), float)
         self._sequence += 1
         self._action = clip_action(self._robot, action)

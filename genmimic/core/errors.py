@@ -24,3 +24,7 @@ class InputFileError(GenMimicError, OSError):
 
 class MissingDependencyError(GenMimicError, ImportError):
     """An optional package is needed for what was asked."""
+
+
+class LinkError(GenMimicError, ConnectionError):
+    """The robot is not there, is another robot, or may not be commanded now."""

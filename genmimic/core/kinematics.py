@@ -185,11 +185,19 @@ def keypoints_in_base(robot: Robot, joint_pos: Array) -> Array:
 
 def sole_positions(robot: Robot, root_pos: Array, root_quat: Array, joint_pos: Array) -> Array:
     """Return the lowest point of each sole sphere, in m. Shape (..., S, 3); left foot first."""
-    tree = _tree(robot)
     pos, quat, _, _ = link_kinematics(robot, root_pos, root_quat, joint_pos)
-    idx = constant_like(tree.sole_link_idx, root_pos)
-    centre = pos[..., idx, :] + quat_rotate(quat[..., idx, :], constant_like(tree.sole_offset, root_pos))
-    return centre + constant_like(tree.sole_drop, root_pos)
+    return soles_of_links(robot, pos, quat)
+
+
+def soles_of_links(robot: Robot, pos: Array, quat: Array) -> Array:
+    """Return what `sole_positions` does, from links (or keypoints, which begin with the links) that are known.
+
+    Shapes (..., L, 3) and (..., L, 4) to (..., S, 3).
+    """
+    tree = _tree(robot)
+    idx = constant_like(tree.sole_link_idx, pos)
+    centre = pos[..., idx, :] + quat_rotate(quat[..., idx, :], constant_like(tree.sole_offset, pos))
+    return centre + constant_like(tree.sole_drop, pos)
 
 
 def lowest_sole_height(robot: Robot, root_pos: Array, root_quat: Array, joint_pos: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from genmimic.core.errors import ManifestError
 from genmimic.core.motion import CONTROL_RATE_HZ
-from genmimic.core.observation import FUTURE, GOAL_FRAME, HISTORY, PROPRIOCEPTION, STUDENT, size
+from genmimic.core.observation import FUTURE, GOAL_FRAMES, HEADING_FRAME, HISTORY, PROPRIOCEPTION, STUDENT, size
 from genmimic.core.robot import Robot
 
 POLICY_FORMAT = "genmimic-policy/1"
@@ -51,8 +51,10 @@ class PolicyManifest:
     """Run, revision, samples, motion-set hash: for people and reports; not checked."""
 
     @classmethod
-    def for_robot(cls, robot: Robot, training: Mapping[str, Any] | None = None) -> PolicyManifest:
-        """Return the manifest of a student made by this version for ``robot``."""
+    def for_robot(
+        cls, robot: Robot, training: Mapping[str, Any] | None = None, goal_frame: str = HEADING_FRAME
+    ) -> PolicyManifest:
+        """Return the manifest of a student made by this version for ``robot``; ``goal_frame`` is one of `GOAL_FRAMES`."""
         return cls(
             format=POLICY_FORMAT,
             robot=robot.name,
@@ -66,7 +68,7 @@ class PolicyManifest:
             proprioception=tuple((term.name, term.size) for term in PROPRIOCEPTION),
             history=HISTORY,
             goal_future=FUTURE,
-            goal_frame=GOAL_FRAME,
+            goal_frame=goal_frame,
             control_rate_hz=CONTROL_RATE_HZ,
             physics_rate_hz=PHYSICS_RATE_HZ,
             training=dict(training or {}),
@@ -103,7 +105,10 @@ class PolicyManifest:
         Raises:
             ManifestError: Names the first entry that differs, what it is and what was expected.
         """
-        expected = PolicyManifest.for_robot(robot)
+        if self.goal_frame not in GOAL_FRAMES.values():
+            known = " or ".join(map(repr, GOAL_FRAMES.values()))
+            raise ManifestError(f"{where}: goal_frame is {self.goal_frame!r}, expected {known}")
+        expected = PolicyManifest.for_robot(robot, goal_frame=self.goal_frame)
         for item in fields(self):
             if item.name in ("golden_seed", "golden_action", "training"):
                 continue

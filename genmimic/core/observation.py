@@ -26,8 +26,14 @@ HISTORY = 10
 FUTURE = 10
 """Goal frames ahead that the student sees, one per control step (paper 5.1)."""
 
-GOAL_FRAME = "goal_root_ground/robot_heading"
-"""The student's goal frame: origin under the goal root, axes turned by the robot's own heading."""
+HEADING_FRAME = "goal_root_ground/robot_heading"
+"""A student's goal frame: origin under the goal root, axes turned by the robot's own heading."""
+
+ODOMETRY_FRAME = "robot_ground/robot_heading"
+"""The other: origin under the robot's own pelvis, where leg odometry believes it to be."""
+
+GOAL_FRAMES = {"heading": HEADING_FRAME, "odometry": ODOMETRY_FRAME}
+"""By the name that a training configuration gives; a policy's manifest carries the long one."""
 
 
 @dataclass(frozen=True)
@@ -144,20 +150,21 @@ def push_history(history: Array, frame: Array) -> Array:
     return xp.concatenate([history[..., 1:, :], frame[..., None, :]], -2)
 
 
-def student_goal(goal_keypoint_pos_w: Array, goal_root_pos_w: Array, base_heading: Array) -> Array:
+def student_goal(goal_keypoint_pos_w: Array, origin_w: Array, base_heading: Array) -> Array:
     """Return the student's goals. Shape (..., F * K * 3).
 
-    The paper gives no frame, and a student has no global position. Ours: positions relative to the
-    point under the goal root now, turned by minus the robot's heading. The robot sees when it faces
-    elsewhere than the goal; it cannot see that it stands elsewhere.
+    The paper gives no frame, and a student has no global position. Ours: positions relative to a point
+    on the floor, turned by minus the robot's heading, so that the robot sees when it faces elsewhere than the goal.
+    With the point under the goal root now (`HEADING_FRAME`) it cannot see that it stands elsewhere; with the
+    point under its own pelvis by leg odometry (`ODOMETRY_FRAME`) it can.
 
     Args:
         goal_keypoint_pos_w: Goals of the coming steps, in m. Shape (..., F, K, 3).
-        goal_root_pos_w: Goal pelvis position now, in m. Shape (..., 3).
+        origin_w: Goal pelvis position now, or the estimated own one, in m; its height is not used. Shape (..., 2 or 3).
         base_heading: The robot's heading in the same world, in rad. Shape (...,).
     """
     xp = array_namespace(goal_keypoint_pos_w)
-    origin = xp.concatenate([goal_root_pos_w[..., :2], xp.zeros_like(goal_root_pos_w[..., :1])], -1)
+    origin = xp.concatenate([origin_w[..., :2], xp.zeros_like(origin_w[..., :1])], -1)
     relative = goal_keypoint_pos_w - origin[..., None, None, :]
     turned = rotate_heading(-base_heading[..., None, None], relative)
     return turned.reshape(*turned.shape[:-3], -1)

@@ -408,6 +408,18 @@ def _battery(limit: str) -> Callable[[_View], str | None]:
     return broken
 
 
+def _link(fault: str) -> Callable[[_View], str | None]:
+    """Return a check for something that the robot's link has found; the bridge judges it, with its own limits."""
+
+    def broken(view: _View) -> str | None:
+        state = view.inputs.state
+        if state is None:
+            return None
+        return next((text.partition(": ")[2] for text in state.link_faults if text.startswith(f"{fault}: ")), None)
+
+    return broken
+
+
 _UPRIGHT = ARMED | _DISARMED
 _MIMIC = frozenset({Mode.MIMIC})
 
@@ -646,6 +658,86 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "battery", "state of charge", ("battery_hold",), "", Reaction.HOLD, APPLIED, "charged", _battery("battery_hold")
+    ),
+    Rule(
+        "controller",
+        "hardware: the robot's own controller, and whatever keeps the bridge from commanding",
+        (),
+        "",
+        Reaction.BLOCK,
+        _ALL,
+        "released",
+        _link("controller"),
+    ),
+    Rule(
+        "second_writer",
+        "hardware: commands of another process",
+        (),
+        "",
+        Reaction.DAMP,
+        _ALL,
+        "none for 1 s",
+        _link("second_writer"),
+    ),
+    Rule(
+        "mode_machine",
+        "hardware: the robot's `mode_machine`",
+        (),
+        "",
+        Reaction.DAMP,
+        _ALL,
+        "as at the start",
+        _link("mode_machine"),
+    ),
+    Rule(
+        "silence",
+        "hardware: time since the robot was last heard",
+        (),
+        "",
+        Reaction.DAMP,
+        _ALL,
+        "heard again",
+        _link("silence"),
+    ),
+    Rule(
+        "wrong_crc",
+        "hardware: share of wrong checksums",
+        (),
+        "",
+        Reaction.DAMP,
+        _ALL,
+        "fewer",
+        _link("wrong_crc"),
+    ),
+    Rule(
+        "state_late",
+        "hardware: delay of the robot's state against its best",
+        (),
+        "",
+        Reaction.DAMP,
+        _ALL,
+        "in time again",
+        _link("state_late"),
+    ),
+    Rule(
+        "joint_frozen",
+        "hardware: one joint's reading, to the last bit",
+        (),
+        "",
+        Reaction.DAMP,
+        APPLIED,
+        "it changes",
+        _link("joint_frozen"),
+    ),
+    Rule(
+        "remote_lost",
+        "hardware: time since the remote was last heard",
+        (),
+        "",
+        Reaction.HOLD,
+        _ALL,
+        "heard again",
+        _link("remote_lost"),
     ),
     # fmt: on
 )

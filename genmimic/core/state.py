@@ -26,6 +26,7 @@ class RobotState:
         base_lin_acc_b: Accelerometer, gravity included, in m/s^2. Shape (3,).
         battery: State of charge, 0 to 1; NaN where unknown.
         root_pos_w: True pelvis position in m, from a simulator only. Shape (3,).
+        link_faults: What is wrong with the robot's link, ``rule: text`` each; empty from a simulator.
     """
 
     stamp_ns: int
@@ -39,6 +40,7 @@ class RobotState:
     base_lin_acc_b: np.ndarray
     battery: float = float("nan")
     root_pos_w: np.ndarray | None = None
+    link_faults: tuple[str, ...] = ()
 
     def is_finite(self) -> bool:
         """Whether every measured number is finite."""

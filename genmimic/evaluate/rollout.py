@@ -13,7 +13,7 @@ from genmimic.core.controller import PolicyFunction, TrackingController
 from genmimic.core.kinematics import forward_kinematics, lowest_sole_height
 from genmimic.core.motion import CONTROL_RATE_HZ, Motion
 from genmimic.core.noise import NO_NOISE, ObservationNoise
-from genmimic.core.observation import MASS_GROUPS
+from genmimic.core.observation import HEADING_FRAME, MASS_GROUPS
 from genmimic.core.randomization import Randomization, mass_group_idx
 from genmimic.core.reference import Goal, ReferencePlayer
 from genmimic.core.robot import Robot
@@ -125,6 +125,7 @@ def rollout(
     randomization: Randomization | None = None,
     seed: np.random.SeedSequence | None = None,
     sim: SimulatedG1 | None = None,
+    goal_frame: str = HEADING_FRAME,
 ) -> Rollout:
     """Let ``policy`` track ``plan`` once.
 
@@ -140,6 +141,7 @@ def rollout(
         randomization: Of the simulated robot, and pushes; the nominal robot and none when None.
         seed: Of everything random; the start is jittered where noise or randomization is on.
         sim: A simulator to use again, for speed; its state and configuration are overwritten.
+        goal_frame: The policy's.
     """
     # one stream each, so that switching one source of chance on leaves the others as they were
     streams = (seed or np.random.SeedSequence(0)).spawn(4)
@@ -149,7 +151,7 @@ def rollout(
     steps = len(plan.goals)
     pushes = {} if randomization is None else push_times(randomization, steps, push_rng)
     _stand(robot, sim, plan.goals[0], None if noise == NO_NOISE and randomization is None else start_rng)
-    controller = TrackingController(robot, policy, noise, noise_rng)
+    controller = TrackingController(robot, policy, noise, noise_rng, goal_frame)
 
     joints = robot.num_joints
     record = {

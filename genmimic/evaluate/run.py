@@ -162,6 +162,7 @@ def _run_chunk(settings: _Settings, chunk: _Chunk) -> tuple[int, dict[int, dict[
             randomization=RANDOMIZATION_LEVELS[settings.randomize],
             seed=rollout_seed(settings.seed, chunk.label, number),
             sim=sim,
+            goal_frame=policy.manifest.goal_frame,
         )
         results[number] = {"rollout": number, **outcome.metrics, "fell_at_s": outcome.fell_at_s}
         if settings.folder is not None and number < settings.keep:

@@ -229,6 +229,7 @@ def lock_feet(
     contacts: np.ndarray,
     fps: float,
     flat_tilt: float = 2.0,
+    ramp_s: float = 0.16,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ankle targets that hold still, and lie flat on z = 0, while a foot stands.
 
@@ -239,11 +240,12 @@ def lock_feet(
         contacts: From `foot_contacts`. Shape (T, 2).
         fps: Frames per second.
         flat_tilt: A standing foot tilted by less than this many rad is laid flat.
+        ramp_s: Time in which a foot comes to hold still, and lets go.
 
     A foot that drifts more than `LOCK_SLACK` from where it stands on average is followed at that distance.
     """
     pos, quat = ankle_pos.copy(), ankle_quat.copy()
-    ramp_frames = max(2.0, 0.16 * fps)
+    ramp_frames = max(2.0, ramp_s * fps)
     for foot in range(2):
         for first, end in runs(contacts[:, foot]):
             frames = np.arange(first, end)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """g1_bridge_node: drives the motors, and is the last to decide what reaches them (`genmimic.core.gate`).
 
-``robot:=sim`` steps a simulated G1 on a gantry in real time. In ``RobotState.mode`` it tells what it
-does. READY there, while the safety monitor says STANDING, means that the robot stands.
+``robot:=sim`` steps a simulated G1 on a gantry in real time; ``robot:=g1 interface:=eth0`` speaks to the real one, or
+to its twin (`genmimic_ros.hardware_bridge`). In ``RobotState.mode`` it tells what it does. READY there, while the
+safety monitor says STANDING, means that the robot stands.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from std_msgs.msg import Float32
 
-from genmimic.core.errors import ConfigError
 from genmimic.core.gate import GateConfig, Heartbeat
 from genmimic.core.modes import DAMPING, Mode
 from genmimic.core.robot import G1_23DOF
 from genmimic.core.rotation import quat_rotate
 from genmimic.core.state import JointCommand
+from genmimic.link.config import LinkConfig
 from genmimic_ros.conversions import RootTruth, command_from_msg, state_to_msg
 from genmimic_ros.msg import JointCommand as JointCommandMsg
 from genmimic_ros.msg import RobotState as RobotStateMsg
 from genmimic_ros.msg import SafetyStatus
 from genmimic_ros.parameters import declare_parameters, parameter
 from genmimic_ros.runtime import STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode, run_node
+
+if TYPE_CHECKING:
+    from genmimic_ros.hardware_bridge import HardwareDriver
 
 CATCH_UP_STEPS = 20
 """Physics steps of one late tick at most: beyond 100 ms the simulated world waits rather than leap."""
@@ -36,7 +41,10 @@ class BridgeParams:
     """Parameters of g1_bridge_node, besides those of its gate (`genmimic.core.gate.GateConfig`)."""
 
     robot: str = parameter("sim", "Which robot: simulated, or the hardware", choices=("sim", "g1"))
-    interface: str = parameter("", "Network interface of the hardware, for example eth0; unused by the simulated robot")
+    interface: str = parameter("", "Hardware: network interface that the robot is on, for example eth0")
+    dds_domain: int = parameter(0, "Hardware: DDS domain of the robot", low=0, high=230)
+    remote_required: bool = parameter(True, "Hardware: whether a remote that is not heard counts as a fault")
+    guard: bool = parameter(True, "Hardware: whether a second process damps the robot when this one has died")
     state_rate_hz: float = parameter(200.0, "How often robot_state is published", unit="Hz", low=100, high=200)
     tension_rate_hz: float = parameter(50.0, "How often gantry/tension is published", unit="Hz", low=10, high=200)
     priority: int = parameter(70, "Real-time priority of the loop (SCHED_FIFO); 0 for none", low=0, high=99)
@@ -47,19 +55,24 @@ class BridgeParams:
     seed: int = parameter(0, "Simulated: seed of the sensor noise", low=0)
 
 
-NO_HARDWARE = "robot:=g1: the hardware bridge is not in this version; use robot:=sim"
-
-
 class G1BridgeNode(TickNode):
-    """The simulated robot in real time, 200 physics steps a second, each behind the gate."""
+    """The simulated robot in real time, 200 physics steps a second, or the real one; each step behind the gate."""
 
     def __init__(self) -> None:
         super().__init__("g1_bridge_node")
         self._bridge = None
+        self._hardware: HardwareDriver | None = None
         params = declare_parameters(self, BridgeParams)
         config = declare_parameters(self, GateConfig)
+        link_config = declare_parameters(self, LinkConfig)
         if params.robot == "g1":
-            raise ConfigError(NO_HARDWARE)
+            from genmimic_ros.hardware_bridge import HardwareDriver
+
+            self._hardware = HardwareDriver(
+                self, params.interface, params.dds_domain, config, link_config, params.state_rate_hz, params.priority,
+                params.remote_required, params.guard,
+            )  # fmt: skip
+            return
         from genmimic.sim.gantry import SimulatedBridge
         from genmimic.sim.simulated_g1 import SensorNoise, SimConfig, SimulatedG1
 
@@ -150,6 +163,8 @@ class G1BridgeNode(TickNode):
         super().destroy_node()
 
     def _damp(self, reason: str) -> None:
+        if self._hardware is not None:
+            self._hardware.damp(reason)
         if self._bridge is not None:
             self._bridge.damp(time.monotonic_ns(), reason)
 

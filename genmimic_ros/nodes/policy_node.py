@@ -94,6 +94,7 @@ class PolicyNode(TickNode):
             self._timed(policy),
             PAPER_NOISE if params.noise == "paper" else NO_NOISE,
             np.random.default_rng(params.seed),
+            policy.manifest.goal_frame,
         )
         self._warm_up()
 

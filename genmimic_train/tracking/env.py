@@ -11,7 +11,7 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 from genmimic.core.action import clip_action, joint_target
-from genmimic.core.kinematics import KeypointState, forward_kinematics
+from genmimic.core.kinematics import KeypointState, forward_kinematics, soles_of_links
 from genmimic.core.noise import NO_NOISE, PAPER_NOISE, ObservationNoise
 from genmimic.core.observation import (
     FUTURE,
@@ -27,6 +27,7 @@ from genmimic.core.observation import (
     teacher_observation,
     to_goal_frame,
 )
+from genmimic.core.odometry import Odometry, lag_excess, start_odometry, step_odometry
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.rotation import (
     heading,
@@ -68,6 +69,8 @@ class TrackingEnv(VecEnv):
         self.max_episode_length = round(config.episode_s / config.control_period_s)
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
         self.with_student = with_student
+        self._follow_s = config.student_follow_s if with_student else config.teacher_follow_s
+        self._with_odometry = with_student and config.goal_frame == "odometry"
         self.level = min(config.randomization.start_level, config.randomization.level)
         low, high = config.student_noise if with_student else (config.teacher_noise, config.teacher_noise)
         self.noise: ObservationNoise = PAPER_NOISE if high > 0.0 else NO_NOISE
@@ -108,6 +111,9 @@ class TrackingEnv(VecEnv):
         # spread the ends of the first episodes
         self.episode_length_buf[:] = (self._rand(n) * self.max_episode_length * 0.5).long()
         self._read_state()
+        if self._with_odometry:
+            self._odometry = start_odometry(self._root_pos[:, :2], self._soles())
+            self._odometry_root = self._root_pos
         self._observe(torch.ones(n, dtype=torch.bool, device=device))
 
     # VecEnv ------------------------------------------------------------------------------------
@@ -128,9 +134,11 @@ class TrackingEnv(VecEnv):
         self.episode_length_buf += 1
         self.frame = torch.minimum(self.frame + 1, self._clip_end - 1)
         self._read_state()
-        if self.with_student and config.student_follow_s > 0.0:
+        if self._with_odometry:
+            self._drift()
+        if self._follow_s > 0.0:
             astray = self._root_pos - self._goal_root(self.frame)[0]
-            self._place_xy[:, :2] += min(self._dt / config.student_follow_s, 1.0) * astray[:, :2]
+            self._place_xy[:, :2] += min(self._dt / self._follow_s, 1.0) * astray[:, :2]
 
         goal = self._goal_now()
         deviation = (self._keypoints.pos - goal.pos).norm(dim=-1).mean(-1)
@@ -151,6 +159,8 @@ class TrackingEnv(VecEnv):
         self._next_clip(self.frame >= self._clip_end - 1)
         if len(idx):
             self._read_state()
+            if self._with_odometry:
+                self._locate(idx)
         self._observe(done)
         return self._obs, reward, done.long(), extras
 
@@ -172,6 +182,30 @@ class TrackingEnv(VecEnv):
         )
         relative = self._keypoints.pos - self._root_pos[:, None, :]
         self._keypoint_pos_b = quat_rotate_inverse(self._root_quat[:, None, :], relative)
+
+    def _soles(self) -> torch.Tensor:
+        """Return the sole points relative to the pelvis as measured, world axes. Shape (N, S, 3)."""
+        soles = soles_of_links(self.robot, self._keypoints.pos, self._keypoints.quat) - self._root_pos[:, None, :]
+        return self._noisy(soles, self.noise.keypoint_pos_b)
+
+    def _locate(self, idx: torch.Tensor) -> None:
+        """Begin odometry anew where an episode has begun."""
+        fresh = start_odometry(self._root_pos[:, :2], self._soles())
+        self._odometry.pos[idx], self._odometry.sole_pos[idx] = fresh.pos[idx], fresh.sole_pos[idx]
+        self._odometry_root = self._root_pos
+
+    def _drift(self) -> None:
+        """Move the goal's place by what odometry got wrong in this step.
+
+        A robot chases goals that stand still in its own odometry, so they drift through the world as that does. Moving
+        them here instead keeps the teacher's labels explainable: it corrects what the student can see, and no more.
+        """
+        now = step_odometry(self._odometry, self._soles())
+        believed = (now.pos - self._odometry.pos)[:, :2]
+        true = (self._root_pos - self._odometry_root)[:, :2]
+        self._place_xy[:, :2] += true - believed
+        self._place_xy[:, :2] -= lag_excess(self._root_pos[:, :2], self._goal_root(self.frame)[0][:, :2])
+        self._odometry, self._odometry_root = now, self._root_pos
 
     def _goal_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """Return goal keypoints at library ``frames`` (N, F), as placed in each world. Shape (N, F, K, 3)."""
@@ -289,7 +323,8 @@ class TrackingEnv(VecEnv):
         frames = torch.minimum(self.frame[:, None] + steps, self._clip_end[:, None] - 1)
         goals = self._noisy(self._goal_frames(frames), self.noise.goal_keypoint_pos)
         goals = goals + self._goal_offset[:, None, None, :]
-        return student_goal(goals, goal_root_pos, heading(self._root_quat))
+        origin = self._root_pos if self._with_odometry else goal_root_pos
+        return student_goal(goals, origin, heading(self._root_quat))
 
     def _proprioception(self, noise: ObservationNoise) -> torch.Tensor:
         return proprioception(
@@ -315,6 +350,8 @@ class TrackingEnv(VecEnv):
         self.frame[idx] = frames
         self._clip_end[idx] = self.library.clip_end[self.library.clip_of_frame[frames]]
         self._place_xy[idx] = 0.0
+        if self._with_odometry:
+            self._place_xy[idx, :2] = 0.02 * self._randn(count, 2)
         self._place_yaw[idx] = 0.0
         self._randomize(idx)
 

@@ -55,6 +55,10 @@ def with_joint(name, value, joint=KNEE):
     return replace(WELL, state=replace(STATE, **{name: array}))
 
 
+def with_faults(*faults):
+    return replace(WELL, state=replace(STATE, link_faults=faults))
+
+
 def tilted(angle):
     return replace(WELL, state=replace(STATE, base_quat_w=np.array([math.cos(angle / 2), 0, math.sin(angle / 2), 0])))
 
@@ -131,6 +135,12 @@ CASES = [
      replace(DISARMED, state=replace(STATE, battery=0.19)), 0.0, "the battery is at 19 % (limit 20 %)"),
     ("battery", replace(WELL, state=replace(STATE, battery=0.1)), replace(WELL, state=replace(STATE, battery=0.09)),
      0.0, "the battery is at 9 % (limit 10 %)"),
+    *(
+        (rule, with_faults("something_else: of no concern"), with_faults("other: x", f"{rule}: the bridge's words"),
+         0.0, "the bridge's words")
+        for rule in ("controller", "second_writer", "mode_machine", "silence", "wrong_crc", "state_late",
+                     "joint_frozen", "remote_lost")
+    ),
 ]  # fmt: skip
 
 

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers of the robot's link. Needs no DDS, so that a simulated bridge can declare them too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from genmimic.core.errors import ConfigError
+
+
+def _setting(default: float, unit: str, low: float, high: float, description: str) -> float:
+    metadata = {"description": description, "unit": unit, "low": low, "high": high, "choices": ()}
+    return field(default=default, metadata=metadata)  # the metadata that genmimic_ros.parameters declares
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """Numbers of the link. A field's description, unit and range are in its metadata.
+
+    Raises:
+        ConfigError: A value is outside its range.
+    """
+
+    link_timeout_s: float = _setting(0.05, "s", 0.01, 1.0, "Silence of the robot after which it is damped")
+    link_late_s: float = _setting(0.05, "s", 0.01, 1.0, "Delay of the robot's state, against its best, that damps")
+    wrong_crc_ratio: float = _setting(
+        0.1, "of the last second's messages", 0.0, 1.0, "Wrong checksums at which the robot is damped"
+    )
+    joint_frozen_s: float = _setting(
+        0.1, "s", 0.02, 10.0, "How long one joint's position, speed and torque may all stand still, to the last bit"
+    )
+    remote_lost_s: float = _setting(3.0, "s", 0.1, 60.0, "Silence of the remote after which it counts as lost")
+    find_s: float = _setting(10.0, "s", 0.5, 120.0, "How long the robot may take to be heard at first")
+    listen_s: float = _setting(0.5, "s", 0.2, 10.0, "How long another writer is listened for before the first command")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            if not low <= value <= high:  # false for NaN
+                raise ConfigError(f"{item.name} is {value!r}; expected {low:g} to {high:g} {item.metadata['unit']}")

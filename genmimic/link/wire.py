@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LowCmd and LowState as bytes: layouts, checksum, packing and checking. NumPy and zlib; no DDS.
+
+A *sample* is what DDS hands over: 4 bytes of encapsulation header, then the XCDR1 little-endian body. The checksum
+covers the same message as Unitree's C struct, which has padding before its first motor where the wire has none. The
+two differ only there: with the header in front, everything behind the first motor's ``mode`` lies at the same offset in
+both. So one buffer serves both, and nothing is copied.
+
+Sources: message fields of unitree_hg (LowCmd_, LowState_, BmsState_); wire and struct sizes 1000/1004 and 2088/2092
+bytes and the checksum over 250/522 words as measured against Unitree's helper.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from genmimic.core.robot import NUM_MOTOR_SLOTS, Robot
+from genmimic.core.state import JointCommand, RobotState
+
+HEADER = b"\x00\x01\x00\x00"
+"""Encapsulation header of XCDR1, little endian, no options."""
+
+Array = np.ndarray[Any, Any]
+
+
+def _struct(size: int, **fields: tuple[Any, int]) -> np.dtype[Any]:
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": [item[0] for item in fields.values()],
+            "offsets": [item[1] for item in fields.values()],
+            "itemsize": size,
+        }
+    )
+
+
+_MOTOR_CMD_FIELDS: dict[str, tuple[Any, int]] = {
+    "q": ("<f4", 4), "dq": ("<f4", 8), "tau": ("<f4", 12), "kp": ("<f4", 16), "kd": ("<f4", 20), "reserve": ("<u4", 24)
+}  # fmt: skip
+_MOTOR_STATE_FIELDS: dict[str, tuple[Any, int]] = {
+    "q": ("<f4", 4), "dq": ("<f4", 8), "ddq": ("<f4", 12), "tau_est": ("<f4", 16), "temperature": (("<i2", (2,)), 20),
+    "vol": ("<f4", 24), "sensor": (("<u4", (2,)), 28), "motorstate": ("<u4", 36), "reserve": (("<u4", (4,)), 40),
+}  # fmt: skip
+_IMU = _struct(
+    54,
+    quaternion=(("<f4", (4,)), 0),
+    gyroscope=(("<f4", (3,)), 16),
+    accelerometer=(("<f4", (3,)), 28),
+    rpy=(("<f4", (3,)), 40),
+    temperature=("<i2", 52),
+)
+
+MOTOR_CMD = _struct(28, mode=("u1", 0), **_MOTOR_CMD_FIELDS)
+"""MotorCmd_ in C."""
+
+MOTOR_STATE = _struct(56, mode=("u1", 0), **_MOTOR_STATE_FIELDS)
+"""MotorState_ in C."""
+
+LOW_CMD = _struct(
+    1004,
+    mode_pr=("u1", 0),
+    mode_machine=("u1", 1),
+    motor_cmd=((MOTOR_CMD, (NUM_MOTOR_SLOTS,)), 4),
+    reserve=(("<u4", (4,)), 984),
+    crc=("<u4", 1000),
+)
+"""LowCmd_ in C, over which its checksum goes."""
+
+LOW_STATE = _struct(
+    2092,
+    version=(("<u4", (2,)), 0),
+    mode_pr=("u1", 8),
+    mode_machine=("u1", 9),
+    tick=("<u4", 12),
+    imu_state=(_IMU, 16),
+    motor_state=((MOTOR_STATE, (NUM_MOTOR_SLOTS,)), 72),
+    wireless_remote=(("u1", (40,)), 2032),
+    reserve=(("<u4", (4,)), 2072),
+    crc=("<u4", 2088),
+)
+"""LowState_ in C, over which its checksum goes."""
+
+# The first motor's mode lies elsewhere than the others': it is a field of its own, and theirs are `modes`.
+LOW_CMD_SAMPLE = _struct(
+    1004,
+    header=("S4", 0),
+    mode_pr=("u1", 4),
+    mode_machine=("u1", 5),
+    first_mode=("u1", 6),
+    motor_cmd=((_struct(28, **_MOTOR_CMD_FIELDS), (NUM_MOTOR_SLOTS,)), 4),
+    modes=((_struct(28, mode=("u1", 0)), (NUM_MOTOR_SLOTS - 1,)), 32),
+    reserve=(("<u4", (4,)), 984),
+    crc=("<u4", 1000),
+)
+"""LowCmd_ on the wire, header included."""
+
+LOW_STATE_SAMPLE = _struct(
+    2092,
+    header=("S4", 0),
+    version=(("<u4", (2,)), 4),
+    mode_pr=("u1", 12),
+    mode_machine=("u1", 13),
+    tick=("<u4", 16),
+    imu_state=(_IMU, 20),
+    first_mode=("u1", 74),
+    motor_state=((_struct(56, **_MOTOR_STATE_FIELDS), (NUM_MOTOR_SLOTS,)), 72),
+    modes=((_struct(56, mode=("u1", 0)), (NUM_MOTOR_SLOTS - 1,)), 128),
+    wireless_remote=(("u1", (40,)), 2032),
+    reserve=(("<u4", (4,)), 2072),
+    crc=("<u4", 2088),
+)
+"""LowState_ on the wire, header included."""
+
+BMS_STATE_SAMPLE = _struct(
+    168,
+    header=("S4", 0),
+    cell_vol=(("<u2", (40,)), 8),
+    bmsvoltage=(("<u4", (3,)), 88),
+    current=("<i4", 100),
+    soc=("u1", 104),
+    soh=("u1", 105),
+    temperature=(("<i2", (12,)), 106),
+    cycle=("<u2", 130),
+    manufacturer_date=("<u2", 132),
+    bmsstate=(("<u4", (5,)), 136),
+    reserve=(("<u4", (3,)), 156),
+)
+"""BmsState_ on the wire, header included. It has no checksum."""
+
+# checksum -------------------------------------------------------------------------------------------
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def crc32_words(*parts: bytes | memoryview | Array) -> int:
+    """Return Unitree's checksum of little-endian words: polynomial 0x04C11DB7, start all ones, most significant bit of
+    each word first, no final xor.
+
+    zlib computes the mirrored polynomial, so words go in mirrored and the result comes out mirrored.
+
+    Args:
+        parts: Read one after the other; the length of each a multiple of 4 bytes.
+    """
+    crc = 0
+    for part in parts:
+        words = np.frombuffer(part, "<u4")
+        crc = zlib.crc32(words.byteswap().tobytes().translate(_REVERSED), crc)
+    return int(f"{crc ^ 0xFFFFFFFF:032b}"[::-1], 2)
+
+
+def low_cmd_crc(sample: bytes | memoryview | Array) -> int:
+    """Return the checksum that a LowCmd sample (1004 bytes) must carry."""
+    view = memoryview(sample)  # type: ignore[arg-type]
+    head = bytes((view[4], view[5], 0, 0, view[6], 0, 0, 0))
+    return crc32_words(head, view[8:1000])
+
+
+def low_state_crc(sample: bytes | memoryview | Array) -> int:
+    """Return the checksum that a LowState sample (2092 bytes) must carry."""
+    view = memoryview(sample)  # type: ignore[arg-type]
+    head = b"".join((view[4:14], b"\0\0", view[16:74], b"\0\0", bytes((view[74], 0, 0, 0))))
+    return crc32_words(head, view[76:2088])
+
+
+# reading --------------------------------------------------------------------------------------------
+def _view(data: bytes, dtype: np.dtype[Any]) -> Array | None:
+    if len(data) < dtype.itemsize or data[:2] != HEADER[:2]:
+        return None
+    return np.frombuffer(data, dtype, 1)[0]
+
+
+def read_low_state(data: bytes) -> Array | None:
+    """Return a LowState sample as a record (`LOW_STATE_SAMPLE`) that looks into ``data``, or None if it is none.
+
+    Nothing is said about its checksum (`low_state_crc`) or its numbers.
+    """
+    return _view(data, LOW_STATE_SAMPLE)
+
+
+def read_low_cmd(data: bytes) -> Array | None:
+    """Return a LowCmd sample as a record (`LOW_CMD_SAMPLE`) that looks into ``data``, or None if it is none."""
+    return _view(data, LOW_CMD_SAMPLE)
+
+
+def read_bms_state(data: bytes) -> Array | None:
+    """Return a BmsState sample as a record (`BMS_STATE_SAMPLE`) that looks into ``data``, or None if it is none."""
+    return _view(data, BMS_STATE_SAMPLE)
+
+
+def state_of(sample: Array, robot: Robot, stamp_ns: int = 0, battery: float = float("nan")) -> RobotState:
+    """Return what a LowState sample measures, in the order of the robot's joints.
+
+    An orientation that is none, such as the zeros of a dead IMU, becomes NaN: zeros would pass for upright.
+    """
+    motors, slots = sample["motor_state"], robot.motor_slots
+    imu = sample["imu_state"]
+    with np.errstate(invalid="ignore"):  # strangers may send anything; the gate looks for NaN
+        quat: Array = imu["quaternion"].astype(float)
+        if not 0.9 < float((quat * quat).sum()) < 1.1:
+            quat = np.full(4, np.nan)
+        return RobotState(
+            stamp_ns=stamp_ns,
+            tick=int(sample["tick"]),
+            joint_pos=motors["q"][slots].astype(float),
+            joint_vel=motors["dq"][slots].astype(float),
+            joint_torque=motors["tau_est"][slots].astype(float),
+            joint_temperature=motors["temperature"][slots].max(-1).astype(float),
+            base_quat_w=quat,
+            base_ang_vel_b=imu["gyroscope"].astype(float),
+            base_lin_acc_b=imu["accelerometer"].astype(float),
+            battery=battery,
+        )
+
+
+def command_of(sample: Array, robot: Robot) -> JointCommand:
+    """Return what a LowCmd sample asks of the robot's joints; motors that are not enabled get zeros."""
+    motors = sample["motor_cmd"][robot.motor_slots]
+    on = motor_modes(sample)[robot.motor_slots] == 1
+    with np.errstate(invalid="ignore"):
+        parts = {name: np.where(on, motors[name], 0.0).astype(float) for name in ("q", "dq", "tau", "kp", "kd")}
+    return JointCommand(
+        0, 0, parts["q"], parts["dq"], parts["tau"], parts["kp"], parts["kd"], np.zeros(robot.num_joints)
+    )  # fmt: skip
+
+
+def motor_modes(sample: Array) -> Array:
+    """Return each motor's ``mode`` of a LowCmd or LowState sample. Shape (35,)."""
+    return np.concatenate([[sample["first_mode"]], sample["modes"]["mode"]])
+
+
+# writing --------------------------------------------------------------------------------------------
+class LowCmdWriter:
+    """A LowCmd sample that is filled again and again. Motors that the robot lacks stay off and zero."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.buffer: Array = np.zeros(LOW_CMD_SAMPLE.itemsize, np.uint8)
+        self.sample = self.buffer.view(LOW_CMD_SAMPLE)[0]
+        self.buffer[:4] = np.frombuffer(HEADER, np.uint8)
+        self._slots = robot.motor_slots
+        motors = self.sample["motor_cmd"]
+        self._columns = [motors[name] for name in ("q", "dq", "tau", "kp", "kd")]
+        on: Array = np.zeros(NUM_MOTOR_SLOTS, np.uint8)
+        on[self._slots] = 1
+        self.sample["first_mode"] = on[0]
+        self.sample["modes"]["mode"] = on[1:]
+
+    def fill(self, command: JointCommand, mode_machine: int) -> Array:
+        """Write a command, with its checksum, and return the whole sample as bytes (1004,), valid until the next call.
+
+        Args:
+            command: In the order of the robot's joints.
+            mode_machine: Of the robot, as it reports it.
+        """
+        buffer, slots = self.buffer, self._slots
+        for column, values in zip(
+            self._columns,
+            (command.joint_pos, command.joint_vel, command.joint_torque, command.kp, command.kd),
+            strict=True,
+        ):
+            column[slots] = values
+        buffer[4], buffer[5] = 0, mode_machine  # mode_pr 0: serial pitch and roll joints
+        self.sample["crc"] = low_cmd_crc(buffer)
+        return buffer
+
+
+class LowStateWriter:
+    """A LowState sample that is filled again and again, for the twin."""
+
+    def __init__(self) -> None:
+        self.buffer: Array = np.zeros(LOW_STATE_SAMPLE.itemsize, np.uint8)
+        self.sample = self.buffer.view(LOW_STATE_SAMPLE)[0]
+        self.buffer[:4] = np.frombuffer(HEADER, np.uint8)
+        self.sample["version"] = 1, 0
+
+    def fill(self, state: RobotState, robot: Robot, mode_machine: int, remote: bytes, voltage: float) -> Array:
+        """Write a state, with its checksum, and return the whole sample as bytes (2092,), valid until the next call.
+
+        Args:
+            state: Its ``tick`` counts ms.
+            robot: Says which motors there are.
+            mode_machine: As the robot reports it.
+            remote: The hand-held control's 40 bytes.
+            voltage: Of the motors' supply, in V.
+        """
+        sample, slots = self.sample, robot.motor_slots
+        motors, imu = sample["motor_state"], sample["imu_state"]
+        motors["q"][slots], motors["dq"][slots] = state.joint_pos, state.joint_vel
+        motors["tau_est"][slots] = state.joint_torque
+        motors["temperature"][slots] = np.clip(np.round(state.joint_temperature), -100, 1000)[:, None]
+        motors["vol"][slots] = voltage
+        imu["quaternion"], imu["gyroscope"] = state.base_quat_w, state.base_ang_vel_b
+        imu["accelerometer"] = state.base_lin_acc_b
+        sample["mode_machine"] = mode_machine
+        sample["tick"] = state.tick & 0xFFFFFFFF
+        self.buffer[2032:2072] = np.frombuffer(remote, np.uint8)
+        sample["crc"] = low_state_crc(self.buffer)
+        return self.buffer
