@@ -39,6 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("-o", "--output", required=True, metavar="FILE", help="the .onnx file to write")
     export.set_defaults(run=_export)
 
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="play every clip with a teacher or student in its training environment",
+        description="Play every clip from standing to standing in the training environment and print a table. For "
+        "teachers, which see what only a simulator knows; an exported student is judged by `genmimic evaluate`.",
+    )
+    evaluate.add_argument("folder", metavar="RUN", help="a teacher's or student's run folder")
+    evaluate.add_argument("--motions", nargs="+", required=True, metavar="PATH", help="motion files or folders")
+    evaluate.add_argument("--rollouts", type=int, default=8, metavar="N", help="of each clip (8)")
+    evaluate.add_argument("--noise", type=float, default=0.0, metavar="X", help="times Table 8's sensor noise (0)")
+    evaluate.add_argument("--level", type=float, default=0.0, metavar="X", help="of randomisation and pushes, 0 to 1 (0)")
+    evaluate.add_argument(
+        "--follow", type=float, default=0.0, metavar="S", help="let the goal's place follow the robot (0: it stays)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    evaluate.add_argument("--report", metavar="DIR", help="write report.json there")
+    evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
     pack = commands.add_parser("pack", help="copy a run without optimiser moments and machine paths, to keep or share")
     pack.add_argument("folder", metavar="RUN", help="a run folder")
     pack.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
@@ -159,6 +179,46 @@ def _export(args: argparse.Namespace) -> int:
 
     path = export_student(Run(args.folder), Path(args.output))
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import json
+
+    from genmimic.cli.evaluate import report_table
+    from genmimic.core.errors import ConfigError
+    from genmimic.core.robot import G1_23DOF
+    from genmimic.evaluate.report import file_sha256, write_report
+    from genmimic_train.learning.dagger import load_student, load_teacher
+    from genmimic_train.runs import Run
+    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.tracking.evaluation import evaluate_in_training
+    from genmimic_train.tracking.motions import MotionLibrary
+
+    if args.rollouts < 1:
+        raise ConfigError(f"--rollouts is {args.rollouts}, expected at least 1")
+    if not args.noise >= 0.0 or not 0.0 <= args.level <= 1.0:
+        raise ConfigError(f"--noise is {args.noise:g} and --level {args.level:g}, expected 0 or more and 0 to 1")
+    run = Run(args.folder)
+    student = run.info()["kind"] == "student"
+    actor = load_student(run) if student else load_teacher(run)[0]
+    report = evaluate_in_training(
+        actor,
+        run.config().env,
+        MotionLibrary.load(G1_23DOF, args.motions, mirror=False),
+        lambda count: MujocoCpuSimulator(count, threads=args.threads),
+        name=run.folder.name,
+        sha256=file_sha256(run.checkpoint),
+        student=student,
+        rollouts=args.rollouts,
+        noise=args.noise,
+        level=args.level,
+        follow_s=args.follow,
+        seed=args.seed,
+    )
+    if args.report:
+        write_report(args.report, report)
+    print(json.dumps(report, indent=1) if args.json else report_table(report))
     return 0
 
 

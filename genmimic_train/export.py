@@ -113,7 +113,9 @@ def export_student(run: Run, path: Path) -> Path:
     }
     mean = weights["obs_normalizer._mean"].ravel()
     std = weights["obs_normalizer._std"].ravel() + _NORMALIZER_EPS
-    write_policy(path, PolicyManifest.for_robot(G1_23DOF, training, GOAL_FRAMES[run.config().env.goal_frame]), layers, mean, std)
+    write_policy(
+        path, PolicyManifest.for_robot(G1_23DOF, training, GOAL_FRAMES[run.config().env.goal_frame]), layers, mean, std
+    )
     return path
 
 

@@ -54,7 +54,10 @@ class PolicyManifest:
     def for_robot(
         cls, robot: Robot, training: Mapping[str, Any] | None = None, goal_frame: str = HEADING_FRAME
     ) -> PolicyManifest:
-        """Return the manifest of a student made by this version for ``robot``; ``goal_frame`` is one of `GOAL_FRAMES`."""
+        """Return the manifest of a student made by this version for ``robot``.
+
+        ``goal_frame``: one of the values of `GOAL_FRAMES`.
+        """
         return cls(
             format=POLICY_FORMAT,
             robot=robot.name,

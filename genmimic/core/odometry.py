@@ -30,7 +30,7 @@ class Odometry:
     """The estimate after a step.
 
     Attributes:
-        pos: Estimated pelvis position, world, in m: xy from odometry, z above the floor that it stands on. Shape (..., 3).
+        pos: Estimated pelvis position, world, in m: xy by odometry, z above the floor it stands on. Shape (..., 3).
         sole_pos: Smoothed sole points relative to the pelvis, world axes, in m. Shape (..., S, 3).
     """
 

@@ -76,7 +76,7 @@ class RawWriter:
     @property
     def handle(self) -> int:
         """What `Sample.writer` is for its samples."""
-        return int(self._entity.get_instance_handle())
+        return int(self._entity.get_instance_handle()) % 2**64  # which Cyclone gives signed here
 
     @property
     def readers(self) -> int:

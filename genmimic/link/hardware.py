@@ -16,7 +16,7 @@ import numpy as np
 
 from genmimic.core.errors import LinkError
 from genmimic.core.gate import CommandGate, GateConfig, GateResult
-from genmimic.core.modes import APPLIED, Mode
+from genmimic.core.modes import Mode
 from genmimic.core.robot import G1_23DOF, VALID_MODE_MACHINE, Robot
 from genmimic.core.state import JointCommand, RobotState, damping_command
 from genmimic.link import idl, wire
@@ -337,6 +337,7 @@ class HardwareBridge:
         self._occupied = "the link is not open"
         self._releasing: threading.Thread | None = None
         self._guard: Guard | None = None
+        self._speaking_ns: int | None = None  # since when the policy moves the robot
         self._stood = False
         self._faults: list[LinkFault] = []
         self._last = GateResult(damping_command(link.robot, link.robot.default_joint_pos, 0.0), Mode.DAMPED, "")
@@ -428,7 +429,7 @@ class HardwareBridge:
         if pressed & {"B", "select"}:
             self.gate.trip(f"{'B' if 'B' in pressed else 'Select'} was pressed on the remote")
         for fault in self._faults:
-            if fault.id in _DAMPS or (fault.id in _DAMPS_POLICY and self._last.mode in APPLIED):
+            if fault.id in _DAMPS:
                 self.gate.trip(str(fault))
                 break
         state = link.state if link.age_s(now_ns) <= link.config.link_timeout_s else None
@@ -457,7 +458,13 @@ class HardwareBridge:
             self._guard.feed(command, self.link.mode_machine)
 
     def _judge(self, now_ns: int) -> list[LinkFault]:
-        faults = self.link.faults(now_ns)
+        faults, frozen_ns = self.link.faults(now_ns), 2e9 * self.link.config.joint_frozen_s
+        if not self.gate.policy_speaks:
+            self._speaking_ns = None
+        elif self._speaking_ns is None:
+            self._speaking_ns = now_ns
+        if self._speaking_ns is None or now_ns - self._speaking_ns < frozen_ns:  # a robot at rest may read so
+            faults = [fault for fault in faults if fault.id != "joint_frozen"]
         if not self._remote_required:
             faults = [fault for fault in faults if fault.id != "remote_lost"]
         if not self._live:  # whoever else moves the robot then is no fault of ours
@@ -490,5 +497,4 @@ class HardwareBridge:
             return
 
 
-_DAMPS = frozenset({"second_writer", "mode_machine", "silence", "wrong_crc", "state_late"})
-_DAMPS_POLICY = frozenset({"joint_frozen"})
+_DAMPS = frozenset({"second_writer", "mode_machine", "silence", "wrong_crc", "state_late", "joint_frozen"})

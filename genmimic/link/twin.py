@@ -155,7 +155,7 @@ HELP = {
     "select NAME": "start a built-in controller",
     "operator on|off": "whether a person is played",
     "stats": "what has been counted so far",
-    "report": "what has come over the wire since the last fault",
+    "report": "what has come over the wire since the last fault or press",
     "quit": "end",
 }
 """Orders of `Twin.order`, with what they do."""
@@ -268,7 +268,7 @@ class Twin:
         self._writer = wire.LowStateWriter()
         self._rival: tuple[Bus, Any, wire.LowCmdWriter] | None = None
         self._rivals: set[int] = set()
-        self._start_ns = time.monotonic_ns()
+        self._start_ns = self._now_ns = time.monotonic_ns()
         self._due_ns: int | None = None
         self._ticks = 0
         self._queue: deque[tuple[int, bytes]] = deque()
@@ -316,7 +316,7 @@ class Twin:
     # one step --------------------------------------------------------------------------------------
     def tick(self, now_ns: int) -> None:
         """Hear, move, say."""
-        faults = self.faults
+        faults, self._now_ns = self.faults, now_ns
         if not faults.vanish:
             self._hear(now_ns)
             if self._ticks % 10 == 0:
@@ -530,7 +530,7 @@ class Twin:
     def order(self, line: str) -> dict[str, Any]:
         """Do what one line says (`HELP`) and return an answer as plain JSON types, with ``ok``.
 
-        An order that makes the twin misbehave begins a new wire log.
+        An order that makes the twin misbehave, and a press, begin a new wire log.
         """
         words = line.split()
         if not words:
@@ -556,7 +556,8 @@ class Twin:
         if word == "press":
             if rest[0] not in BUTTONS:
                 raise ConfigError(f"{rest[0]!r} is no button; known: {', '.join(BUTTONS)}")
-            self._start_press(rest[0], time.monotonic_ns())
+            self._start_press(rest[0], self._now_ns)
+            self.log.begin(time.time_ns())
             return {}
         if word == "hang":
             self.gantry = Gantry(self.sim)

@@ -8,7 +8,6 @@ The same targets and the same IK serve whole clips (`retarget_human`) and live s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from genmimic.core.motion import CONTROL_RATE_HZ, Motion
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.rotation import quat_rotate
 from genmimic.retarget import cleaning
-from genmimic.retarget.human_pose import Points, Proportions, Targets, paired_points, proportions, targets
+from genmimic.retarget.human_pose import Proportions, Targets, paired_points, proportions, targets
 from genmimic.retarget.ik import IkWeights, KeypointIk
 
 HUMAN_WEIGHTS = IkWeights(
@@ -131,9 +130,7 @@ def retarget_human(
         raise MotionError(f"{person.name}: lasts {person.duration:.2f} s, expected at least {MIN_DURATION_S:g} s")
     points = paired_points(person)
     fixed = proportions(points, robot)
-    at = np.minimum(
-        np.arange(int(np.floor(person.duration * rate + 1e-6)) + 1) * person.fps / rate, len(person) - 1.0
-    )
+    at = np.minimum(np.arange(int(np.floor(person.duration * rate + 1e-6)) + 1) * person.fps / rate, len(person) - 1.0)
     points = {name: cleaning.interpolate(path, at) for name, path in points.items()}
     wanted = targets(points, fixed, robot)
     wanted, contacts, flight = grounded(wanted, robot, rate)
@@ -188,7 +185,9 @@ def grounded(wanted: Targets, robot: Robot, rate_hz: float) -> tuple[Targets, np
     pos[:, used, 2] += cleaning.floor_correction(lowest, flight, sigma=2.0)[:, None]
     contacts = cleaning.foot_contacts(soles_at(pos[:, feet], quat[:, feet], offset), rate_hz)
     contacts[flight] = False
-    ankle_pos, ankle_quat = cleaning.lock_feet(pos[:, feet], quat[:, feet], offset, contacts, rate_hz, ramp_s=LOCK_RAMP_S)
+    ankle_pos, ankle_quat = cleaning.lock_feet(
+        pos[:, feet], quat[:, feet], offset, contacts, rate_hz, ramp_s=LOCK_RAMP_S
+    )
     # the body goes with the feet that stand, or the legs would stretch and the arms lag behind
     change = ankle_pos - pos[:, feet]
     shift = np.stack([cleaning.stance_change(change[..., axis], contacts, 0.1 * rate_hz) for axis in range(3)], -1)
@@ -222,7 +221,9 @@ def finished(
     lowest = soles_at(pos[:, feet], quat[:, feet], offset)[..., 2].min((1, 2))
     lift = cleaning.floor_correction(lowest, flight, sigma=1.5)
     pos[..., 2] += lift[:, None]
-    ankle_pos, ankle_quat = cleaning.lock_feet(pos[:, feet], quat[:, feet], offset, contacts, rate_hz, ramp_s=LOCK_RAMP_S)
+    ankle_pos, ankle_quat = cleaning.lock_feet(
+        pos[:, feet], quat[:, feet], offset, contacts, rate_hz, ramp_s=LOCK_RAMP_S
+    )
     ankle_pos[..., 2] += np.maximum(0.0, -soles_at(ankle_pos, ankle_quat, offset)[..., 2].min(-1))
     pos[:, feet], quat[:, feet] = ankle_pos, ankle_quat
     ik = KeypointIk(robot, POLISH_WEIGHTS, rate_hz, 1, SPEED_FRACTION)

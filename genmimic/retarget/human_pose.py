@@ -31,6 +31,7 @@ SIDES = ("left", "right")
 FLAT_FOOT = 0.15
 """Pitch of a foot in rad below which it is taken to lie flat; the joints of a foot are not measured better."""
 
+
 @dataclass(frozen=True)
 class RobotSegments:
     """Lengths and places on the robot, from its kinematics in the zero pose; m, pelvis or torso frame, left first."""
@@ -81,7 +82,7 @@ def robot_segments(robot: Robot) -> RobotSegments:
 
 # the person ------------------------------------------------------------------------------------
 Points = Mapping[str, np.ndarray]
-"""Paths of paired joints, (T, 2, 3) in m, left first: hip, knee, ankle, shoulder, elbow, wrist; toe or heel if known."""
+"""Paths of paired joints, (T, 2, 3) in m, left first: hip, knee, ankle, shoulder, elbow, wrist; maybe toe, heel."""
 
 
 def paired_points(motion: HumanMotion) -> dict[str, np.ndarray]:
@@ -258,7 +259,9 @@ def foot_quats(
     left = np.cross(up, toes)  # as long as the toes are not in line with the shin
     left = _unit(left + np.maximum(0.0, 0.35 - np.linalg.norm(left, axis=-1, keepdims=True)) * 2.0 * sideways)
     if "toe" in points:
-        toes = quat_rotate(quat_from_axis_angle(left, np.broadcast_to(-np.array(fixed.foot_drop), left.shape[:-1])), toes)
+        toes = quat_rotate(
+            quat_from_axis_angle(left, np.broadcast_to(-np.array(fixed.foot_drop), left.shape[:-1])), toes
+        )
         drop = np.arcsin(np.clip(-toes[..., 2], -1.0, 1.0))
         toes = quat_rotate(quat_from_axis_angle(left, -np.clip(drop, -FLAT_FOOT, FLAT_FOOT)), toes)
     left = _unit(left - (left * up).sum(-1, keepdims=True) * up)
@@ -282,7 +285,7 @@ def _toe_line(points: Points, pelvis_quat: np.ndarray) -> np.ndarray:
 
 
 def lowness(ankles: np.ndarray) -> np.ndarray:
-    """Return 1 for a foot that is no higher than the other, 0 for one that is 8 cm higher. Shape (T, 2, 3) to (T, 2)."""
+    """Return 1 for a foot no higher than the other, 0 for one that is 8 cm higher. Shape (T, 2, 3) to (T, 2)."""
     height = ankles[..., 2] - ankles[..., 2].min(-1, keepdims=True)
     return np.clip(1.0 - height / 0.08, 0.0, 1.0)
 
@@ -296,7 +299,9 @@ def _shins_within_reach(
     up = _unit(-shin)
     side = np.stack([-axis[..., 1], axis[..., 0], np.zeros_like(axis[..., 0])], -1)
     lean = np.arctan2(-(up * side).sum(-1), np.maximum(up[..., 2], 1e-6))
-    trusted = np.clip(np.linalg.norm(forward, axis=-1) / 0.5 - 0.5, 0.0, 1.0) * np.clip(up[..., 2] / 0.3 - 1.0, 0.0, 1.0)
+    trusted = np.clip(np.linalg.norm(forward, axis=-1) / 0.5 - 0.5, 0.0, 1.0) * np.clip(
+        up[..., 2] / 0.3 - 1.0, 0.0, 1.0
+    )
     excess = low * trusted * (lean - np.clip(lean, -reach, reach))
     return quat_rotate(quat_from_axis_angle(axis, -excess), shin)
 

@@ -78,10 +78,11 @@ class StreamingRetargeter:
             robot, HUMAN_WEIGHTS, rate_hz, 2, SPEED_FRACTION, clearance=CLEARANCE_M, hip_yaw_max=HIP_YAW_MAX
         )
         self._feet, self._offset = feet_of(robot), sole_offsets(robot)
-        self._fixed, self._seen = fixed, [] if fixed is None else None
+        self._fixed = fixed
+        self._seen: list[dict[str, np.ndarray]] | None = [] if fixed is None else None
         self._started = False
         self._lift = 0.0
-        self._contacts = np.zeros(2, bool)
+        self._contacts: np.ndarray = np.zeros(2, bool)
         self._anchor, self._away = np.zeros((2, 3)), np.zeros((2, 3))  # away: target minus the person's foot
         self._level = np.zeros(2)
         self._last = np.zeros((2, 3))

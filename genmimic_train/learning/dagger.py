@@ -41,6 +41,17 @@ def load_teacher(run: Run) -> tuple[MLPModel, dict[str, Any]]:
     return teacher, facts
 
 
+def load_student(run: Run) -> MLPModel:
+    """Return the student of a run folder; it reads the group ``student``."""
+    info = run.info()
+    if info["kind"] != "student":
+        raise ConfigError(f"{run.folder} holds a {info['kind']} run, expected a student's")
+    student = make_actor("student", size(STUDENT), run.config().dagger.hidden, G1_23DOF.num_joints, None)
+    student.load_state_dict(run.load()["actor_state_dict"])
+    student.eval()
+    return student
+
+
 class SampleBuffer:
     """The latest (observation, label) pairs, in a ring; observations in half the memory as float16."""
 

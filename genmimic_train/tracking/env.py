@@ -27,7 +27,7 @@ from genmimic.core.observation import (
     teacher_observation,
     to_goal_frame,
 )
-from genmimic.core.odometry import Odometry, lag_excess, start_odometry, step_odometry
+from genmimic.core.odometry import lag_excess, start_odometry, step_odometry
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.rotation import (
     heading,
@@ -171,6 +171,21 @@ class TrackingEnv(VecEnv):
         return clip_action(self.robot, (target - self._default) / self.robot.action_scale)
 
     # state -------------------------------------------------------------------------------------
+    @property
+    def keypoints(self) -> KeypointState:
+        """The robots' keypoints, world frame. Shapes (N, K, ...)."""
+        return self._keypoints
+
+    @property
+    def root_quat(self) -> torch.Tensor:
+        """Orientation of the pelvis, wxyz. Shape (N, 4)."""
+        return self._root_quat
+
+    @property
+    def tilt(self) -> torch.Tensor:
+        """Angle of the pelvis to the vertical, in rad. Shape (N,)."""
+        return torch.arccos((-self._gravity_b[:, 2]).clamp(-1.0, 1.0))
+
     def _read_state(self) -> None:
         qpos, qvel = self.sim.qpos, self.sim.qvel
         self._root_pos, self._root_quat, self._joint_pos = qpos[:, :3], qpos[:, 3:7], qpos[:, 7:]
@@ -346,7 +361,7 @@ class TrackingEnv(VecEnv):
     # resets ------------------------------------------------------------------------------------
     def _reset(self, idx: torch.Tensor) -> None:
         count = len(idx)
-        frames = self.library.sample_frames(count, self.cfg.failure_share, self._generator)
+        frames = self._start_frames(idx)
         self.frame[idx] = frames
         self._clip_end[idx] = self.library.clip_end[self.library.clip_of_frame[frames]]
         self._place_xy[idx] = 0.0
@@ -376,6 +391,10 @@ class TrackingEnv(VecEnv):
         self._air_time[idx] = 0.0
         self._peak_height[idx] = 0.0
         self._next_push[idx] = self._rand(count) * self.cfg.randomization.push_interval_s
+
+    def _start_frames(self, idx: torch.Tensor) -> torch.Tensor:
+        """Return the library frame at which each of the environments ``idx`` begins an episode."""
+        return self.library.sample_frames(len(idx), self.cfg.failure_share, self._generator)
 
     def _next_clip(self, ended: torch.Tensor) -> None:
         """Where a clip has ended, go on with another from the place where the goal stands (paper B.1)."""
