@@ -25,6 +25,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"genmimic-train {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    dataset = commands.add_parser(
+        "dataset",
+        help="build a training set from any mix of motions",
+        description="Bring motions of people (AMASS and other SMPL files, BVH, ASF/AMC, our human motions) and of "
+        "G1 robots to the 23-joint robot, leave out what cannot be done, hold a tenth back for honest evaluation, and add "
+        "motions of our own making. Writes train/*.npz, test/*.npz and dataset.json, which says what became of each source.",
+    )
+    dataset.add_argument("sources", nargs="+", metavar="PATH", help="motion files or folders")
+    dataset.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to fill")
+    dataset.add_argument(
+        "--permissive", action="store_true", help="only clips under whose licence a policy may be released"
+    )
+    dataset.add_argument("--exclude", metavar="FILE", help="a list of clips to leave out, such as those for evaluation")
+    dataset.add_argument(
+        "--max-error", type=float, default=8.0, metavar="CM", help="largest mean retargeting error (8)"
+    )
+    dataset.add_argument("--test-share", type=float, default=0.1, metavar="X", help="part of the clips held back (0.1)")
+    dataset.add_argument("--gestures", type=int, default=0, metavar="N", help="add N gestures of each style (0)")
+    dataset.add_argument("--composites", type=int, default=0, metavar="N", help="add N times arms over other legs (0)")
+    dataset.add_argument("--no-check", action="store_true", help="keep clips that the motion gate refuses")
+    dataset.add_argument("--seed", type=int, default=0, help="of gestures and composites (0)")
+    dataset.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes; -1: one per core (-1)")
+    dataset.add_argument(
+        "--backend", metavar="NAME", help="joblib back end to spread the work over, such as dask or ray"
+    )
+    dataset.set_defaults(run=_dataset)
+
     teacher = commands.add_parser("teacher", help="train a privileged teacher by PPO with the symmetry loss")
     _run_arguments(teacher)
     teacher.set_defaults(run=_teacher)
@@ -49,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluate.add_argument("--motions", nargs="+", required=True, metavar="PATH", help="motion files or folders")
     evaluate.add_argument("--rollouts", type=int, default=8, metavar="N", help="of each clip (8)")
     evaluate.add_argument("--noise", type=float, default=0.0, metavar="X", help="times Table 8's sensor noise (0)")
-    evaluate.add_argument("--level", type=float, default=0.0, metavar="X", help="of randomisation and pushes, 0 to 1 (0)")
+    evaluate.add_argument(
+        "--level", type=float, default=0.0, metavar="X", help="of randomisation and pushes, 0 to 1 (0)"
+    )
     evaluate.add_argument(
         "--follow", type=float, default=0.0, metavar="S", help="let the goal's place follow the robot (0: it stays)"
     )
@@ -141,6 +170,43 @@ def _prepare(args: argparse.Namespace, kind: str, **facts: object):  # noqa: ANN
     else:
         run.create(kind, config, **about_motions, **facts)
     return run, config, library
+
+
+def _dataset(args: argparse.Namespace) -> int:
+    import contextlib
+
+    import joblib
+
+    from genmimic_train.data.dataset import DatasetOptions, build_dataset, read_exclusions
+
+    options = DatasetOptions(
+        permissive=args.permissive,
+        max_error_cm=args.max_error,
+        check=not args.no_check,
+        test_share=args.test_share,
+        gestures=args.gestures,
+        composites=args.composites,
+        seed=args.seed,
+    )
+
+    def show(done: int, count: int) -> None:
+        print(f"\r{done}/{count} sources", end="" if done < count else "\n", file=sys.stderr, flush=True)
+
+    exclude = read_exclusions(args.exclude) if args.exclude else []
+    with joblib.parallel_config(backend=args.backend) if args.backend else contextlib.nullcontext():
+        record = build_dataset(
+            args.sources, args.output, options,
+            exclude=exclude, jobs=args.jobs, show=show if sys.stderr.isatty() else None,
+        )  # fmt: skip
+    for part in ("train", "test"):
+        print(f"{part:<6}{record['clips'][part]:5d} clips  {record['minutes'][part]:7.1f} min")
+    left_out = [entry for entry in record["entries"] if not entry["split"]]
+    for entry in left_out[:20]:
+        print(f"left out: {entry['name']}: {entry['reason']}")
+    if len(left_out) > 20:
+        print(f"and {len(left_out) - 20} more, in {args.output}/dataset.json")
+    print(f"licences: {', '.join(record['licences'])}")
+    return 0
 
 
 def _teacher(args: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ ARGUMENTS = (
     ("policy", "", "policy, *.onnx, or the name of a shipped one; the shipped student when empty"),
     ("robot", "sim", "sim or g1"),
     ("interface", "", "network interface of the hardware, for example eth0"),
+    ("dds_domain", "0", "DDS domain of the hardware; not ROS's own"),
     ("auto", "default", "whether to arm, play and end by itself: true, false; default: only the simulated robot"),
     ("repeat", "1", "with auto: how many times the motion is played"),
     ("report", "", "with auto: folder for report, trajectory and picture; none when empty"),
@@ -85,10 +86,15 @@ def _nodes(context: object) -> list:
     noise = {"noise": _text("noise"), "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int)}
 
     required = [
-        node("g1_bridge_node", "bridge.yaml", {"robot": _text("robot"), "interface": _text("interface")}),
+        node("g1_bridge_node", "bridge.yaml", {
+            "robot": _text("robot"),
+            "interface": _text("interface"),
+            "dds_domain": ParameterValue(LaunchConfiguration("dds_domain"), value_type=int),
+        }),
         node("policy_node", "policy.yaml", {"policy": _text("policy"), "provider": _text("provider"), **noise}),
         node("motion_reference_node", "reference.yaml", {"motion": _text("motion")}),
-        node("safety_node", "safety.yaml", {}),
+        # a person lowers the real robot onto its feet
+        node("safety_node", "safety.yaml", {} if robot == "sim" else {"standing_timeout_s": 120.0}),
     ]
     others = [
         node("viz_node", "viz.yaml", {}, condition=IfCondition(LaunchConfiguration("use_viz"))),

@@ -178,7 +178,8 @@ class _Judged:
         if not worst > limits[0]:
             return
         spans = tuple(
-            (float(self.t[first]), float(self.t[end - 1])) for first, end in cleaning.runs(np.nan_to_num(values) > limits[0])
+            (float(self.t[first]), float(self.t[end - 1]))
+            for first, end in cleaning.runs(np.nan_to_num(values) > limits[0])
         )[:8]
         self.say(kind, worst, limits, unit, what, float(self.t[frame]), spans)
 
@@ -219,7 +220,11 @@ def _joints(judged: _Judged, robot: Robot, curves: Curves, limits: Limits) -> No
     )
     ratio = curves.joint_speed / robot.joint_speed
     judged.curve(
-        "speed", ratio.max(-1), limits.speed_ratio, "of the motor's", f"{worst(ratio)} at {{value}} of its motor's speed"
+        "speed",
+        ratio.max(-1),
+        limits.speed_ratio,
+        "of the motor's",
+        f"{worst(ratio)} at {{value}} of its motor's speed",
     )
     judged.curve(
         "acceleration", curves.joint_accel.max(-1), limits.accel_rad_s2, "rad/s^2",
@@ -312,9 +317,7 @@ def _tracking(judged: _Judged, tracking: Tracking, limits: Limits) -> None:
         )
 
 
-def track(
-    robot: Robot, motion: Motion, policy_path: str | Path, rollouts: int = 4, seed: int = 0
-) -> Tracking:
+def track(robot: Robot, motion: Motion, policy_path: str | Path, rollouts: int = 4, seed: int = 0) -> Tracking:
     """Let the policy track ``motion`` in simulation: once as it is, then with the paper's noise and randomisation.
 
     Without its pushes: whether a robot stands a push says more about the policy than about the motion.

@@ -126,7 +126,7 @@ def root_jumps(root_pos: np.ndarray) -> np.ndarray:
 
 def held_frames(motion: Motion) -> np.ndarray:
     """Return which frames repeat the frame before while the motion goes on around them. Shape (T,)."""
-    same = np.zeros(len(motion), bool)
+    same: np.ndarray = np.zeros(len(motion), bool)
     change = np.abs(np.diff(motion.joint_pos, axis=0)).max(-1) + np.abs(np.diff(motion.root_pos, axis=0)).max(-1)
     same[1:] = change < 1e-7
     moving = cleaning.gaussian_smooth(np.concatenate([[0.0], change]), 5.0) * motion.fps > 0.2

@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict, replace
 
-    from genmimic.cli.check import check_output, write_pictures
+    from genmimic.check import judge
+    from genmimic.check.pictures import save_pictures
+    from genmimic.cli.check import check_output
     from genmimic.core.motion import crop_motion, place_motion, save_motion
     from genmimic.core.robot import G1_23DOF
     from genmimic.lift import read_human
@@ -49,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
         motion = replace(crop_motion(motion, *args.crop), source={**motion.source, "crop_s": list(args.crop)})
     motion = place_motion(G1_23DOF, replace(motion, name=args.name or person.name), (0.0, 0.0), 0.0)
     save_motion(output, G1_23DOF, motion)
-    write_pictures(args, [motion], f"{Path(args.input).name} on the robot")
+    if args.plots or args.video or args.html:
+        title = f"{Path(args.input).name} on the robot"
+        save_pictures(G1_23DOF, motion, judge(G1_23DOF, motion), plots=args.plots, video=args.video, page=args.html,
+                      title=title)  # fmt: skip
     report = result.report
     if args.json:
         print(json.dumps({"output": str(output), "frames": len(motion), **asdict(report)}, indent=1))

@@ -193,7 +193,7 @@ class Robot:
 
     def joint_weights(self, lower: float = 1.0, upper: float = 2.0) -> np.ndarray:
         """Return per-joint weights that sum to one. Shape (J,). Source: Table 7, appendix B.3."""
-        weights = np.array([lower if _is_leg(joint.name) else upper for joint in self.joints])
+        weights = np.array([lower if is_leg(joint.name) else upper for joint in self.joints])
         return weights / weights.sum()
 
     @cached_property
@@ -226,7 +226,8 @@ def other_side(name: str) -> str:
     return name
 
 
-def _is_leg(name: str) -> bool:
+def is_leg(name: str) -> bool:
+    """Return whether a link or joint belongs to a leg; the pelvis does not."""
     return any(part in name for part in ("hip", "knee", "ankle"))
 
 
@@ -523,7 +524,7 @@ def _keypoints() -> tuple[Keypoint, ...]:
     """
     of_link = []
     for link in (_link.name for _link in G1_LINKS):
-        group = "lower" if link == "pelvis" or _is_leg(link) else "upper"
+        group = "lower" if link == "pelvis" or is_leg(link) else "upper"
         of_link.append(Keypoint(link.removesuffix("_link"), link, group=group))
     return (
         *of_link,

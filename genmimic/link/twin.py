@@ -187,6 +187,10 @@ class WireLog:
 
     def add(self, sent_ns: int, record: wire.Array, right: bool, mode_machine: int) -> JointCommand:
         """Take a command of the bridge, and return it."""
+        with np.errstate(invalid="ignore"):
+            return self._add(sent_ns, record, right, mode_machine)
+
+    def _add(self, sent_ns: int, record: wire.Array, right: bool, mode_machine: int) -> JointCommand:
         robot, command = self._robot, wire.command_of(record, self._robot)
         motors = record["motor_cmd"]
         zeros = all(not motors[name][_ABSENT].any() for name in ("q", "dq", "tau", "kp", "kd"))

@@ -41,7 +41,7 @@ HUMAN_WEIGHTS = IkWeights(
 a limb is straight, and are pulled a little."""
 
 POLISH_WEIGHTS = IkWeights(
-    position={"pelvis": 1.0, "left_ankle_roll": 20.0, "right_ankle_roll": 20.0},
+    position={"pelvis": 4.0, "left_ankle_roll": 20.0, "right_ankle_roll": 20.0},
     orientation={"pelvis": 1.0, "left_ankle_roll": 3.0, "right_ankle_roll": 3.0},
     rest=0.0,
     rest_pose=0.5,
@@ -58,6 +58,9 @@ pointing backwards."""
 
 SPEED_FRACTION = 0.6
 """Of the motors' speed."""
+
+ROOT_DRAW_S = 0.08
+"""Time constant over which the pelvis gives way to its feet: seen in a whole clip, before it must."""
 
 LOCK_RAMP_S = 0.08
 """Time in which a foot comes to hold still, and lets go."""
@@ -137,7 +140,7 @@ def retarget_human(
 
     ik = KeypointIk(robot, weights, rate, iterations, SPEED_FRACTION, clearance=CLEARANCE_M, hip_yaw_max=HIP_YAW_MAX)
     root_pos, root_quat, joints = ik.follow(wanted.pos, wanted.quat)
-    root_pos, root_quat, joints = finished(robot, root_pos, root_quat, joints, contacts, flight, rate)
+    root_pos, root_quat, joints = finished(robot, root_pos, root_quat, joints, contacts, flight, rate, wanted.pos[:, 0])
     motion = Motion.from_joints(robot, rate, joints, root_pos, root_quat, person.name)
     report = _report(robot, motion, wanted, contacts, flight, fixed, person)
     motion = Motion.from_joints(robot, rate, joints, root_pos, root_quat, person.name, _origin(person, report))
@@ -206,13 +209,17 @@ def finished(
     contacts: np.ndarray,
     flight: np.ndarray,
     rate_hz: float,
+    wanted_root_pos: np.ndarray,
     sigma: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Smooth a whole clip over ``sigma`` frames, then bring the standing feet back to where they stood.
 
+    Where a locked foot or a limit drew the pelvis away from ``wanted_root_pos`` (T, 3), it goes there and back gently.
+
     Returns root position (T, 3), orientation (T, 4) and joints (T, J).
     """
-    root_pos = cleaning.gaussian_smooth(root_pos, sigma)
+    drawn = cleaning.gaussian_smooth(root_pos - wanted_root_pos, ROOT_DRAW_S * rate_hz)
+    root_pos = cleaning.gaussian_smooth(wanted_root_pos, sigma) + drawn
     root_quat = cleaning.smooth_quat(root_quat, sigma)
     joint_pos = np.clip(cleaning.gaussian_smooth(joint_pos, sigma), robot.joint_lower, robot.joint_upper)
     feet, offset = feet_of(robot), sole_offsets(robot)

@@ -15,7 +15,7 @@ from genmimic.core.errors import ConfigError
 from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.motion import CONTROL_RATE_HZ, Motion
 from genmimic.core.robot import G1_23DOF, Robot
-from genmimic.core.rotation import quat_from_heading, quat_from_rotation_vector, quat_multiply, quat_rotate
+from genmimic.core.rotation import quat_from_heading, quat_from_rotation_vector, quat_multiply
 
 # Ranges around which arm poses are drawn, left arm, rad: from behind the hip to overhead, elbows never overstretched.
 _ARM_RANGE = {
@@ -71,6 +71,7 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
         ConfigError: There is no such style, or the duration is not from 2 to 600 s.
         MissingDependencyError: mink or daqp is not installed.
     """
+    from genmimic.check.measure import centre_of_mass
     from genmimic.retarget.cleaning import gaussian_smooth
     from genmimic.retarget.ik import IkWeights, KeypointIk
 
@@ -114,27 +115,14 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     root_pos, root_quat, joint_pos = ik.follow(target_pos, target_quat, pose)
     joint_pos = gaussian_smooth(joint_pos, 1.0)
     source = {"file": f"gesture:{style}:{seed}", "licence": "Apache-2.0", "credit": "GenMimic-ROS", "content": style}
-    motion = Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, f"gesture_{style}_{seed}")
     # balanced on average over each second: the body is moved over its feet by its own centre of mass
-    stand = Motion.from_joints(
-        robot, CONTROL_RATE_HZ, robot.default_joint_pos[None], standing[0][None], standing[1][None]
-    )
-    ahead = centre_of_mass(robot, stand)[0] - rest.pos[feet].mean(0)[:2]
-    shift = gaussian_smooth(middle + ahead - centre_of_mass(robot, motion), 0.4 * CONTROL_RATE_HZ)
-    target_pos[:, 0, :2] = motion.root_pos[:, :2] + shift + how.sway_m * wander[:, :2]
+    ahead = centre_of_mass(robot, *standing, robot.default_joint_pos)[:2] - rest.pos[feet].mean(0)[:2]
+    com = centre_of_mass(robot, root_pos, root_quat, joint_pos)[:, :2]
+    shift = gaussian_smooth(middle + ahead - com, 0.4 * CONTROL_RATE_HZ)
+    target_pos[:, 0, :2] = root_pos[:, :2] + shift + how.sway_m * wander[:, :2]
     root_pos, root_quat, joint_pos = ik.follow(target_pos, target_quat, pose)
     joint_pos = np.clip(gaussian_smooth(joint_pos, 1.0), robot.joint_lower, robot.joint_upper)
-    return Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, motion.name, source)
-
-
-def centre_of_mass(robot: Robot, motion: Motion) -> np.ndarray:
-    """Return the centre of mass on the floor, world frame, m. Shape (T, 2)."""
-    links = forward_kinematics(robot, motion.root_pos, motion.root_quat, motion.joint_pos)
-    mass = np.array([link.mass for link in robot.links])
-    com = np.array([link.com for link in robot.links])
-    count = len(robot.links)  # the first keypoints are the links
-    pos = links.pos[:, :count] + quat_rotate(links.quat[:, :count], np.broadcast_to(com, (len(motion), count, 3)))
-    return (mass[:, None] * pos).sum(1)[:, :2] / mass.sum()
+    return Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, f"gesture_{style}_{seed}", source)
 
 
 def _minimum_jerk(part: np.ndarray) -> np.ndarray:

@@ -118,9 +118,7 @@ def evaluate_in_training(
     )
 
 
-def _play(
-    actor: Callable[[TensorDict], torch.Tensor], env: ClipEnv, frames: int
-) -> list[tuple[int, RolloutTrack]]:
+def _play(actor: Callable[[TensorDict], torch.Tensor], env: ClipEnv, frames: int) -> list[tuple[int, RolloutTrack]]:
     """Run one batch; return clip and track of each rollout."""
     library, count = env.library, env.num_envs
     keypoints = np.zeros((frames, count, env.robot.num_keypoints, 3), np.float32)

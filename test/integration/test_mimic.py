@@ -287,9 +287,10 @@ def broken(tmp_path, kind, balance_policy):
         return [wave, "--policy", tmp_path / "order.onnx"], "joint_names[0] is 'left_hip_roll_joint', expected"
     if kind == "real robot without interface":
         return [wave, "--policy", balance_policy, "--robot", "g1"], "--interface"
-    if kind == "real robot":
-        arguments = [wave, "--policy", balance_policy, "--robot", "g1", "--interface", "eth0"]
-        return arguments, "the hardware bridge is not in this version"
+    if kind == "real robot on an interface that is not there":
+        pytest.importorskip("cyclonedds", reason="needs cyclonedds 11")
+        arguments = [wave, "--policy", balance_policy, "--robot", "g1", "--interface", "wlan7"]
+        return arguments, "there is no network interface 'wlan7'; known: "
     assert kind == "no repetition"
     return [wave, "--policy", balance_policy, "--repeat", 0], "--repeat is 0, expected at least 1"
 
@@ -298,8 +299,8 @@ def broken(tmp_path, kind, balance_policy):
     "kind",
     [
         "missing motion", "truncated motion", "pickled motion", "motion for another robot", "not a motion",
-        "missing policy", "policy in another joint order", "real robot without interface", "real robot",
-        "no repetition",
+        "missing policy", "policy in another joint order", "real robot without interface",
+        "real robot on an interface that is not there", "no repetition",
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_starts_nothing(kind, tmp_path, balance_policy):

@@ -28,6 +28,7 @@ from genmimic.core.reference import ReferencePlayer  # noqa: E402
 from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
 from genmimic.core.safety import SafetyLimits  # noqa: E402
 from genmimic.core.state import position_command  # noqa: E402
+from genmimic.link.config import LinkConfig  # noqa: E402
 from genmimic_ros.conversions import command_to_msg, goal_to_msg  # noqa: E402
 from genmimic_ros.msg import GoalKeypoints, JointCommand, PolicyStatus, RobotState, SafetyStatus  # noqa: E402
 from genmimic_ros.nodes.g1_bridge_node import BridgeParams  # noqa: E402
@@ -256,19 +257,28 @@ def test_a_bridge_that_ends_is_noticed(session):
     assert session.safety.reasons[0].startswith("state_age: state is ")
 
 
-def test_the_hardware_is_not_in_this_version(tmp_path):
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ((), "robot:=g1 needs interface:=, the network interface that the robot is on, such as eth0"),
+        (("interface:=wlan7",), "there is no network interface 'wlan7'; known: "),
+        (("interface:=lo", "find_s:=0.5"), "no robot is heard on interface 'lo' within 0.5 s"),
+    ],
+)
+def test_without_a_robot_the_hardware_bridge_says_so_in_one_line(tmp_path, parameters, words):
+    pytest.importorskip("cyclonedds", reason="needs cyclonedds 11")
     log = tmp_path / "bridge.log"
-    assert start("g1_bridge_node", "bridge.yaml", log, "robot:=g1").wait(30.0) == 2
-    assert log.read_text() == (
-        "G1BridgeNode: error: robot:=g1: the hardware bridge is not in this version; use robot:=sim\n"
-    )
+    domain = f"dds_domain:={1 + os.getpid() % 100}"
+    assert start("g1_bridge_node", "bridge.yaml", log, "robot:=g1", domain, *parameters).wait(30.0) == 2
+    lines = [line for line in log.read_text().splitlines() if not line.startswith("[INFO]")]
+    assert len(lines) == 1 and lines[0].startswith(f"G1BridgeNode: error: {words}"), lines
 
 
 @pytest.mark.parametrize(
     ("file", "node", "classes"),
     [
         ("safety.yaml", "safety_node", (SafetyParams, SafetyLimits)),
-        ("bridge.yaml", "g1_bridge_node", (BridgeParams, GateConfig)),
+        ("bridge.yaml", "g1_bridge_node", (BridgeParams, GateConfig, LinkConfig)),
     ],
 )
 def test_the_configuration_names_every_parameter_with_its_default(file, node, classes):

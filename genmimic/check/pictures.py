@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a motion and its verdict: plots, a video of the robot, and one page with everything in it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genmimic.check.judge import Judgement, Limits
+from genmimic.core.errors import ConfigError, InputFileError, MissingDependencyError
+from genmimic.core.motion import Motion
+from genmimic.core.robot import Robot
+
+NOW, BEFORE = "#1f5fa8", "#b9b9b9"
+_LEFT, _RIGHT, _LIMIT, _GANTRY = "#1f5fa8", "#d0572b", "#b3261e", "#d9a000"
+_GROUPS = (("legs", ("hip", "knee", "ankle"), "#1f5fa8"), ("waist", ("waist",), "#2c8c53"),
+           ("arms", ("shoulder", "elbow", "wrist"), "#d0572b"))  # fmt: skip
+_VERDICT_COLOURS = {"ok": "#2c8c53", "repaired": "#2c8c53", "gantry only": "#b07d00", "refused": "#b3261e"}
+
+MAX_VIDEO_FRAMES = 3000
+VIDEO_FPS = 25
+
+
+# plots -----------------------------------------------------------------------------------------
+def save_plots(
+    path: str | Path,
+    robot: Robot,
+    motion: Motion,
+    judgement: Judgement,
+    before: Judgement | None = None,
+    original: Motion | None = None,
+    title: str = "",
+) -> None:
+    """Draw feet, speeds, margins, shaking, balance and the path over time as PNG; what came before in grey.
+
+    Raises:
+        InputFileError: The file cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13.0, 9.2), layout="constrained")
+    axes = figure.subplots(3, 2)
+    curves, was = judgement.curves, None if before is None else before.curves
+    t, limits = curves.t, Limits()
+    head = title or motion.name
+    figure.suptitle(f"{head}: {judgement.verdict}", fontsize=14, color=_VERDICT_COLOURS.get(judgement.verdict, "black"))
+
+    height = axes[0, 0]
+    if was is not None:
+        height.plot(was.t, 100.0 * was.sole_height, color=BEFORE, lw=1.0)
+    for foot, (name, colour) in enumerate((("left", _LEFT), ("right", _RIGHT))):
+        height.plot(t, 100.0 * curves.sole_height[:, foot], color=colour, lw=1.4, label=name)
+        level = -2.0 - 1.2 * foot
+        height.fill_between(
+            t, level - 0.4, level + 0.4, where=curves.contacts[:, foot], color=colour, alpha=0.55, lw=0, step="mid"
+        )
+    height.axhline(0.0, color="black", lw=0.6)
+    _label(height, "lowest point of each sole (bars: standing)", "cm")
+
+    slide = axes[0, 1]
+    if was is not None:
+        slide.plot(was.t, 100.0 * was.slide.max(-1), color=BEFORE, lw=1.0, label="before")
+    for foot, (name, colour) in enumerate((("left", _LEFT), ("right", _RIGHT))):
+        slide.plot(t, 100.0 * curves.slide[:, foot], color=colour, lw=1.2, label=name)
+    _label(slide, "sideways speed of standing feet", "cm/s")
+
+    for axis, values, old, what, unit, pair in (
+        (axes[1, 0], curves.joint_speed / robot.joint_speed, None if was is None else was.joint_speed / robot.joint_speed,
+         "joint speed, of the motor's", "", limits.speed_ratio),
+        (axes[1, 1], np.degrees(-curves.limit_margin), None if was is None else np.degrees(-was.limit_margin),
+         "joints against their ranges (above 0: beyond)", "degrees", (0.0, float(np.degrees(limits.limit_excess_rad[1])))),
+    ):  # fmt: skip
+        if old is not None and was is not None:
+            axis.plot(was.t, old.max(-1), color=BEFORE, lw=1.0, label="before")
+        for name, parts, colour in _GROUPS:
+            idx = [i for i, joint in enumerate(robot.joint_names) if any(part in joint for part in parts)]
+            axis.plot(t, values[:, idx].max(-1), color=colour, lw=1.2, label=name)
+        axis.axhline(pair[0], color=_GANTRY, lw=1.0, ls="--")
+        axis.axhline(pair[1], color=_LIMIT, lw=1.0, ls="--")
+        _label(axis, what, unit)
+    axes[1, 1].set_ylim(bottom=max(-60.0, axes[1, 1].get_ylim()[0]))
+
+    balance = axes[2, 0]
+    if was is not None:
+        balance.plot(was.t, 100.0 * was.support_excess, color=BEFORE, lw=1.0, label="before")
+    balance.plot(t, 100.0 * curves.support_excess, color=NOW, lw=1.3, label="point of balance")
+    balance.axhline(0.0, color="black", lw=0.6)
+    balance.axhline(100.0 * limits.balance_m[0], color=_GANTRY, lw=1.0, ls="--")
+    _label(balance, "point of balance outside the standing feet (below 0: inside)", "cm")
+    balance.set_xlabel("time, s")
+    axes[2, 0].set_ylim(-15.0, max(15.0, min(60.0, balance.get_ylim()[1])))
+
+    path = axes[2, 1]
+    if original is not None and was is not None:
+        path.plot(*original.root_pos[:, :2].T, color=BEFORE, lw=1.0, label="pelvis, before")
+    path.plot(*motion.root_pos[:, :2].T, color=NOW, lw=1.4, label="pelvis")
+    for name, colour in (("left_ankle_roll", _LEFT), ("right_ankle_roll", _RIGHT)):
+        foot_path = motion.keypoint_pos[:, robot.keypoint_names.index(name), :2]
+        path.plot(*foot_path.T, color=colour, lw=0.8, alpha=0.7, label=name.split("_")[0] + " foot")
+    path.plot(*motion.root_pos[0, :2], "o", color="black", ms=5)
+    path.set_aspect("equal", adjustable="datalim")
+    _label(path, "from above (dot: start)", "m")
+    path.set_xlabel("m")
+
+    for finding in judgement.findings:
+        for start, end in finding.spans_s:
+            for axis in axes.ravel()[:5]:
+                axis.axvspan(start, max(end, start + 0.02), color=_LIMIT if finding.severity > 1 else _GANTRY, alpha=0.10, lw=0)
+    for axis in axes.ravel()[:5]:
+        axis.set_xlim(t[0], t[-1])
+    try:
+        figure.savefig(path_of(path), dpi=100)
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def path_of(name: str | Path) -> Path:
+    """Return a path whose folder exists. Raises InputFileError."""
+    target = Path(name)
+    if not target.parent.is_dir():
+        raise InputFileError(f"{target}: folder {target.parent} does not exist")
+    return target
+
+
+def _label(axis: Any, title: str, unit: str) -> None:
+    axis.set_title(title, fontsize=10, loc="left")
+    axis.set_ylabel(unit)
+    axis.grid(alpha=0.25, lw=0.6)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, loc="upper right", framealpha=0.85, ncols=2)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+# video -----------------------------------------------------------------------------------------
+def save_video(
+    path: str | Path, robot: Robot, motion: Motion, original: Motion | None = None, size: tuple[int, int] = (640, 480)
+) -> None:
+    """Draw the robot as an mp4 at 25 frames per second; beside it on the left the motion as it came, where given.
+
+    Raises:
+        MissingDependencyError: There is no OpenGL, or no ffmpeg.
+        InputFileError: The file cannot be written.
+    """
+    from genmimic.sim.render import OffscreenRenderer
+
+    target = path_of(path)
+    if target.suffix != ".mp4":
+        raise ConfigError(f"{target}: the video ends in {target.suffix or 'nothing'!r}, expected .mp4")
+    shown = [motion] if original is None else [original, motion]
+    width, height = size
+    every = max(1, round(motion.fps / VIDEO_FPS))
+    frames = range(0, min(len(motion), MAX_VIDEO_FRAMES * every), every)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".mp4")
+    os.close(handle)
+    command = [
+        _ffmpeg(), "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24",
+        "-s", f"{width * len(shown)}x{height}", "-r", str(motion.fps / every), "-i", "-",
+        "-an", "-c:v", "libx264", "-crf", "23", "-pix_fmt", "yuv420p", "-movflags", "+faststart", temporary,
+    ]  # fmt: skip
+    try:
+        with OffscreenRenderer(robot, width=width, height=height, shadows=False) as renderer:
+            encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert encoder.stdin is not None and encoder.stderr is not None
+            try:
+                for frame in frames:
+                    images = [
+                        renderer.render(one.root_pos[frame], one.root_quat[frame], one.joint_pos[frame]) for one in shown
+                    ]
+                    encoder.stdin.write(np.ascontiguousarray(np.concatenate(images, 1)).tobytes())
+                encoder.stdin.close()
+            except BrokenPipeError:
+                pass
+            problem = encoder.stderr.read().decode(errors="replace").strip()
+            if encoder.wait() != 0:
+                raise InputFileError(f"{target}: cannot be written ({problem.splitlines()[-1] if problem else 'ffmpeg'})")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _ffmpeg() -> str:
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        raise MissingDependencyError(
+            "no ffmpeg to write a video with; pip install imageio-ffmpeg, or apt-get install ffmpeg"
+        ) from None
+
+
+# one page --------------------------------------------------------------------------------------
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1080px;padding:24px;color:#222}
+h1{font-size:24px;margin:0 0 4px} h2{font-size:17px;margin:28px 0 8px}
+.verdict{display:inline-block;color:#fff;padding:3px 12px;border-radius:14px;font-weight:600}
+table{border-collapse:collapse;width:100%;font-size:14px} td,th{padding:5px 10px;border-bottom:1px solid #e5e5e5;text-align:left}
+th{color:#666;font-weight:600} .refuse{color:#b3261e;font-weight:600} .gantry{color:#b07d00;font-weight:600}
+img,video{width:100%;border:1px solid #e5e5e5;border-radius:6px} .small{color:#666;font-size:13px}
+.scores{columns:3} .scores div{break-inside:avoid}
+"""
+
+
+def save_page(
+    path: str | Path,
+    motion: Motion,
+    judgement: Judgement,
+    before: Judgement | None = None,
+    plots: str | Path | None = None,
+    video: str | Path | None = None,
+    title: str = "",
+) -> None:
+    """Write a report that needs no other file: verdict, findings, what was repaired, scores, plots and video."""
+
+    def cell(text: object) -> str:
+        return html.escape(str(text))
+
+    def findings(one: Judgement) -> str:
+        if not one.findings:
+            return "<p>Nothing to complain about.</p>"
+        rows = "".join(
+            f"<tr><td class={item.severity.name.lower()}>{item.severity.name.lower()}</td><td>{cell(item.kind)}</td>"
+            f"<td>{cell(item.text)}</td></tr>"
+            for item in one.findings
+        )
+        return f"<table><tr><th>means</th><th>kind</th><th>finding</th></tr>{rows}</table>"
+
+    verdict = f'<span class=verdict style="background:{_VERDICT_COLOURS[judgement.verdict]}">{judgement.verdict}</span>'
+    parts = [
+        f"<h1>{cell(title or motion.name)}</h1><p>{verdict}</p>",
+        f"<p class=small>{motion.duration:.2f} s at {motion.fps:g} Hz, {len(motion)} frames</p>",
+    ]
+    if video is not None:
+        parts.append(f'<video controls loop src="data:video/mp4;base64,{_embedded(video)}"></video>')
+        if before is not None:
+            parts.append("<p class=small>Left: as it came. Right: repaired.</p>")
+    parts += ["<h2>Findings</h2>", findings(judgement)]
+    if judgement.repairs:
+        parts += ["<h2>Repairs</h2><ol>", *(f"<li>{cell(line)}</li>" for line in judgement.repairs), "</ol>"]
+    if before is not None:
+        parts += ["<h2>Findings before the repair</h2>", findings(before)]
+    if judgement.tracking is not None:
+        tracking = judgement.tracking
+        rows = "".join(
+            f"<tr><td>{'nominal' if number == 0 else f'randomised {number}'}</td><td>{error:.1f}</td>"
+            f"<td>{'stood' if fell is None else f'fell at {fell:.2f} s'}</td></tr>"
+            for number, (error, fell) in enumerate(zip(tracking.lmpkpe_cm, tracking.fell_at_s, strict=True))
+        )
+        parts.append(
+            f"<h2>In simulation</h2><p class=small>policy {cell(tracking.policy)} ({tracking.policy_sha256[:12]})</p>"
+            f"<table><tr><th>rollout</th><th>LMPKPE, cm</th><th>robot</th></tr>{rows}</table>"
+        )
+    if plots is not None:
+        parts.append(f'<h2>Curves</h2><img alt="curves" src="data:image/png;base64,{_embedded(plots)}">')
+    scores = "".join(f"<div>{cell(name)}: {value:g}</div>" for name, value in sorted(judgement.scores.items()))
+    parts.append(f"<h2>Worst values</h2><div class='scores small'>{scores}</div>")
+    retarget = motion.source.get("retarget")
+    if isinstance(retarget, dict):
+        rows = "".join(f"<div>{cell(name)}: {cell(value)}</div>" for name, value in retarget.items())
+        parts.append(f"<h2>Retargeting</h2><div class='scores small'>{rows}</div>")
+    page = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{cell(title or motion.name)}</title>"
+        f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
+    )
+    target = path_of(path)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise InputFileError(f"{target}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _embedded(path: str | Path) -> str:
+    return base64.b64encode(Path(path).read_bytes()).decode("ascii")
+
+
+def save_pictures(
+    robot: Robot,
+    motion: Motion,
+    judgement: Judgement,
+    before: Judgement | None = None,
+    original: Motion | None = None,
+    *,
+    plots: str | None = None,
+    video: str | None = None,
+    page: str | None = None,
+    title: str = "",
+) -> Sequence[str]:
+    """Write what is asked for; the page takes plots, and a video where one can be drawn. Returns what was left out."""
+    left_out: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="genmimic-") as scratch:
+        shown = original if before is not None else None
+        if plots or page:
+            drawn = plots or str(Path(scratch) / "plots.png")
+            save_plots(drawn, robot, motion, judgement, before, original, title)
+        film = video
+        if video:
+            save_video(video, robot, motion, shown)
+        elif page:
+            film = str(Path(scratch) / "robot.mp4")
+            try:
+                save_video(film, robot, motion, shown)
+            except MissingDependencyError as error:
+                film = None
+                left_out.append(str(error))
+        if page:
+            save_page(page, motion, judgement, before, drawn, film, title)
+    return left_out
