@@ -29,8 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dataset",
         help="build a training set from any mix of motions",
         description="Bring motions of people (AMASS and other SMPL files, BVH, ASF/AMC, our human motions) and of "
-        "G1 robots to the 23-joint robot, leave out what cannot be done, hold a tenth back for honest evaluation, and add "
-        "motions of our own making. Writes train/*.npz, test/*.npz and dataset.json, which says what became of each source.",
+        "G1 robots to the 23-joint robot, leave out what cannot be done, hold a tenth back for honest evaluation, and "
+        "add motions of our own making. Writes train/*.npz, test/*.npz and dataset.json, which says what became of "
+        "each source.",
     )
     dataset.add_argument("sources", nargs="+", metavar="PATH", help="motion files or folders")
     dataset.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to fill")

@@ -102,28 +102,39 @@ def save_plots(
     balance.set_xlabel("time, s")
     axes[2, 0].set_ylim(-15.0, max(15.0, min(60.0, balance.get_ylim()[1])))
 
-    path = axes[2, 1]
+    above = axes[2, 1]
     if original is not None and was is not None:
-        path.plot(*original.root_pos[:, :2].T, color=BEFORE, lw=1.0, label="pelvis, before")
-    path.plot(*motion.root_pos[:, :2].T, color=NOW, lw=1.4, label="pelvis")
+        above.plot(*original.root_pos[:, :2].T, color=BEFORE, lw=1.0, label="pelvis, before")
+    above.plot(*motion.root_pos[:, :2].T, color=NOW, lw=1.4, label="pelvis")
     for name, colour in (("left_ankle_roll", _LEFT), ("right_ankle_roll", _RIGHT)):
         foot_path = motion.keypoint_pos[:, robot.keypoint_names.index(name), :2]
-        path.plot(*foot_path.T, color=colour, lw=0.8, alpha=0.7, label=name.split("_")[0] + " foot")
-    path.plot(*motion.root_pos[0, :2], "o", color="black", ms=5)
-    path.set_aspect("equal", adjustable="datalim")
-    _label(path, "from above (dot: start)", "m")
-    path.set_xlabel("m")
+        above.plot(*foot_path.T, color=colour, lw=0.8, alpha=0.7, label=name.split("_")[0] + " foot")
+    above.plot(*motion.root_pos[0, :2], "o", color="black", ms=5)
+    above.set_aspect("equal", adjustable="datalim")
+    _label(above, "from above (dot: start)", "m")
+    above.set_xlabel("m")
 
     for finding in judgement.findings:
         for start, end in finding.spans_s:
             for axis in axes.ravel()[:5]:
-                axis.axvspan(start, max(end, start + 0.02), color=_LIMIT if finding.severity > 1 else _GANTRY, alpha=0.10, lw=0)
+                axis.axvspan(
+                    start, max(end, start + 0.02), color=_LIMIT if finding.severity > 1 else _GANTRY, alpha=0.10, lw=0
+                )
     for axis in axes.ravel()[:5]:
         axis.set_xlim(t[0], t[-1])
     try:
         figure.savefig(path_of(path), dpi=100)
     except OSError as error:
         raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def check_paths(plots: str | None, video: str | None, page: str | None) -> None:
+    """Raise a GenMimicError, before any work is done, where a picture could not be written."""
+    for name, suffix in ((plots, ".png"), (video, ".mp4"), (page, ".html")):
+        if name is not None and path_of(name).suffix.lower() != suffix:
+            raise ConfigError(f"{name}: ends in {Path(name).suffix or 'nothing'!r}, expected {suffix}")
+    if video is not None:
+        _ffmpeg()
 
 
 def path_of(name: str | Path) -> Path:
@@ -157,8 +168,6 @@ def save_video(
     from genmimic.sim.render import OffscreenRenderer
 
     target = path_of(path)
-    if target.suffix != ".mp4":
-        raise ConfigError(f"{target}: the video ends in {target.suffix or 'nothing'!r}, expected .mp4")
     shown = [motion] if original is None else [original, motion]
     width, height = size
     every = max(1, round(motion.fps / VIDEO_FPS))
@@ -177,7 +186,8 @@ def save_video(
             try:
                 for frame in frames:
                     images = [
-                        renderer.render(one.root_pos[frame], one.root_quat[frame], one.joint_pos[frame]) for one in shown
+                        renderer.render(one.root_pos[frame], one.root_quat[frame], one.joint_pos[frame])
+                        for one in shown
                     ]
                     encoder.stdin.write(np.ascontiguousarray(np.concatenate(images, 1)).tobytes())
                 encoder.stdin.close()
@@ -185,7 +195,9 @@ def save_video(
                 pass
             problem = encoder.stderr.read().decode(errors="replace").strip()
             if encoder.wait() != 0:
-                raise InputFileError(f"{target}: cannot be written ({problem.splitlines()[-1] if problem else 'ffmpeg'})")
+                raise InputFileError(
+                    f"{target}: cannot be written ({problem.splitlines()[-1] if problem else 'ffmpeg'})"
+                )
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     finally:

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from genmimic.check import check_motion
-    from genmimic.check.pictures import save_pictures
+    from genmimic.check.pictures import check_paths, save_pictures
     from genmimic.core.errors import ConfigError
     from genmimic.core.motion import load_motion, save_motion
     from genmimic.core.robot import G1_23DOF
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rollouts < 1 or args.seed < 0:
         raise ConfigError(f"--rollouts is {args.rollouts} and --seed {args.seed}; expected at least 1 and 0")
     output = None if args.output is None else check_output(args.output, args.force)
+    check_paths(args.plots, args.video, args.html)
     path = find_shipped(args.motion, "motions", ".npz")
     motion = load_motion(path, G1_23DOF)
     policy = None if args.no_simulation else find_policy(args.policy)

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict, replace
 
     from genmimic.check import judge
-    from genmimic.check.pictures import save_pictures
+    from genmimic.check.pictures import check_paths, save_pictures
     from genmimic.cli.check import check_output
     from genmimic.core.motion import crop_motion, place_motion, save_motion
     from genmimic.core.robot import G1_23DOF
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from genmimic.retarget.human import retarget_human
 
     output = check_output(args.output, args.force)
+    check_paths(args.plots, args.video, args.html)
     person = read_human(args.input, fps=args.fps, height=args.height)
     result = retarget_human(person)
     motion = result.motion
