@@ -193,7 +193,9 @@ def four_cameras(folder: Path, landmarker: Landmarker) -> dict[str, dict[str, fl
     return table
 
 
-def robot(landmarker: Landmarker, clips: tuple[str, ...] = ROBOT_CLIPS) -> dict[str, dict[str, float]]:
+def robot(
+    landmarker: Landmarker, clips: tuple[str, ...] = ROBOT_CLIPS, keep: Path | None = None
+) -> dict[str, dict[str, float]]:  # fmt: skip
     """Draw the G1, lift the pictures, compare with its motion; return mean metrics per variant."""
     from genmimic.core.motion import load_motion
     from genmimic.core.robot import G1_23DOF
@@ -202,17 +204,18 @@ def robot(landmarker: Landmarker, clips: tuple[str, ...] = ROBOT_CLIPS) -> dict[
 
     motions = Path(__file__).resolve().parent.parent / "motions"
     results: dict[str, list[dict[str, float]]] = {}
-    size, fps = 640, 25.0
+    size, fps = 480, 25.0
     with tempfile.TemporaryDirectory() as folder:
         for clip in clips:
             motion = load_motion(motions / f"{clip}.npz", G1_23DOF)
-            video = Path(folder) / f"{clip}.mp4"
-            with VideoWriter(video, fps) as writer:
-                for image in render_sequence(
-                    G1_23DOF, motion.root_pos, motion.root_quat, motion.joint_pos, every=2, width=size, height=size,
-                    camera="front",
-                ):  # fmt: skip
-                    writer.add(image)
+            video = (keep or Path(folder)) / f"{clip}.mp4"
+            if not video.exists():
+                with VideoWriter(video, fps) as writer:
+                    for image in render_sequence(
+                        G1_23DOF, motion.root_pos, motion.root_quat, motion.joint_pos, every=2, width=size,
+                        height=size, camera="front", shadows=False,
+                    ):  # fmt: skip
+                        writer.add(image)
             keypoints = motion.keypoint_pos[::2]
             truth = np.stack([
                 keypoints[:, G1_23DOF.keypoint_names.index(f"{name.split('_')[0]}_{_ROBOT_POINTS[name.split('_')[1]]}")]
@@ -271,6 +274,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=default, help="folder with videos/")
     parser.add_argument("--only", choices=("four_cameras", "robot", "speed"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder to keep drawn clips in, and take them from")
+    parser.add_argument("--clips", nargs="+", default=ROBOT_CLIPS, metavar="NAME", help="for robot")
     args = parser.parse_args()
     tables = {}
     with Landmarker(print) as landmarker:
@@ -278,7 +283,7 @@ def main() -> None:
             tables["four_cameras"] = four_cameras(args.data / "videos" / "pose2sim_singleperson", landmarker)
             show("Four cameras, each alone (means)", tables["four_cameras"])
         if args.only in (None, "robot"):
-            tables["robot"] = robot(landmarker)
+            tables["robot"] = robot(landmarker, tuple(args.clips), args.keep)
             show("Simulated G1 (means)", tables["robot"])
         if args.only in (None, "speed"):
             tables["speed"] = {}

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from genmimic.core.errors import ConfigError
 from genmimic.core.motion import Motion
 from genmimic.policy import Policy, find_policy, load_policy
+from genmimic.retarget.pipeline import needs_preparing, prepare
 from genmimic_ros.nodes.motion_reference_node import read_motion
 from genmimic_ros.session import (
     Progress,
@@ -68,19 +70,41 @@ def run(args: argparse.Namespace) -> int:
         ready_timeout_s=SessionParams.ready_timeout_s if args.robot == "sim" else READY_TIMEOUT_S,
     )
     _check(args, params)
-    motion = read_motion(args.motion)
     policy = load_policy(find_policy(args.policy))
-    folder = Path(args.report) if args.report else default_report_folder(motion)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"report folder {folder} cannot be made ({error.strerror})") from None
+    if needs_preparing(args.motion):
+        folder = _report_folder(args, Path(args.motion).name.split(".")[0])
+        params = replace(params, motion=_prepared(args, folder, policy))
+        motion = read_motion(params.motion)
+    else:
+        motion = read_motion(args.motion)
+        folder = _report_folder(args, motion.name)
     with _terminable() as interrupt, tempfile.TemporaryDirectory(prefix="genmimic-") as scratch:
         try:
             return _run(args, params, motion, policy, folder, Path(scratch), interrupt)
         except KeyboardInterrupt:
             print("genmimic: interrupted; the robot is damped and the nodes are stopped", file=sys.stderr)
             return EXIT_INTERRUPTED
+
+
+def _report_folder(args: argparse.Namespace, name: str) -> Path:
+    folder = Path(args.report) if args.report else default_report_folder(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"report folder {folder} cannot be made ({error.strerror})") from None
+    return folder
+
+
+def _prepared(args: argparse.Namespace, folder: Path, policy: Policy) -> str:
+    """Make a robot motion of a video or a human motion, telling what happens; return its path.
+
+    The simulated robot tries what the gate refuses, too; the real one does not.
+    """
+    prepared = prepare(args.motion, folder, policy.path, lambda line: print(line, file=sys.stderr, flush=True))
+    judgement = prepared.checked.judgement
+    if args.robot == "g1" and judgement.verdict == "refused":
+        raise ConfigError(f"{args.motion}: refused by the gate, see {folder}: {judgement.findings[0].text}")
+    return str(prepared.path)
 
 
 def _check(args: argparse.Namespace, params: SessionParams) -> None:

@@ -562,9 +562,9 @@ def run_session(session: Session) -> str:
         session.let_go(hurried)
 
 
-def default_report_folder(motion: Motion) -> Path:
-    """Return ``reports/<motion>-<time>`` in the working folder."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in motion.name)
+def default_report_folder(name: str) -> Path:
+    """Return ``reports/<name>-<time>`` in the working folder."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
     return Path("reports") / f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 

@@ -153,7 +153,7 @@ class NodeStack:
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,  # Ctrl-C is for us: the robot is damped before its nodes go
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         self._usage[node] = Usage()
@@ -193,6 +193,10 @@ class NodeStack:
         lines = self._read.read().splitlines()
         return [line for line in lines if line.startswith(("[ERROR]", "[FATAL]")) or ": error: " in line]
 
+    def log_text(self) -> str:
+        """Return everything that the nodes have printed."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
     def close(self) -> None:
         """Stop every node, by force where asking does not help, and remove the scratch folder."""
         self._closing = True
@@ -229,7 +233,8 @@ def _signal(child: subprocess.Popen[bytes], number: int) -> None:
             os.killpg(child.pid, number)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process end with the one that started it; to be called between fork and exec."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

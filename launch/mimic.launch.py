@@ -86,11 +86,15 @@ def _nodes(context: object) -> list:
     noise = {"noise": _text("noise"), "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int)}
 
     required = [
-        node("g1_bridge_node", "bridge.yaml", {
-            "robot": _text("robot"),
-            "interface": _text("interface"),
-            "dds_domain": ParameterValue(LaunchConfiguration("dds_domain"), value_type=int),
-        }),
+        node(
+            "g1_bridge_node",
+            "bridge.yaml",
+            {
+                "robot": _text("robot"),
+                "interface": _text("interface"),
+                "dds_domain": ParameterValue(LaunchConfiguration("dds_domain"), value_type=int),
+            },
+        ),
         node("policy_node", "policy.yaml", {"policy": _text("policy"), "provider": _text("provider"), **noise}),
         node("motion_reference_node", "reference.yaml", {"motion": _text("motion")}),
         # a person lowers the real robot onto its feet

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from genmimic.check.judge import Judgement, Limits
+from genmimic.check.measure import Curves
 from genmimic.core.errors import ConfigError, InputFileError, MissingDependencyError
 from genmimic.core.motion import Motion
 from genmimic.core.robot import Robot
@@ -47,6 +48,7 @@ def save_plots(
     """
     import matplotlib
 
+    target = path_of(path)
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
@@ -76,14 +78,20 @@ def save_plots(
         slide.plot(t, 100.0 * curves.slide[:, foot], color=colour, lw=1.2, label=name)
     _label(slide, "sideways speed of standing feet", "cm/s")
 
-    for axis, values, old, what, unit, pair in (
-        (axes[1, 0], curves.joint_speed / robot.joint_speed, None if was is None else was.joint_speed / robot.joint_speed,
-         "joint speed, of the motor's", "", limits.speed_ratio),
-        (axes[1, 1], np.degrees(-curves.limit_margin), None if was is None else np.degrees(-was.limit_margin),
-         "joints against their ranges (above 0: beyond)", "degrees", (0.0, float(np.degrees(limits.limit_excess_rad[1])))),
-    ):  # fmt: skip
-        if old is not None and was is not None:
-            axis.plot(was.t, old.max(-1), color=BEFORE, lw=1.0, label="before")
+    def of_motor(one: Curves) -> np.ndarray:
+        return one.joint_speed / robot.joint_speed
+
+    def beyond(one: Curves) -> np.ndarray:
+        return np.degrees(-one.limit_margin)
+
+    excess = (0.0, float(np.degrees(limits.limit_excess_rad[1])))
+    for axis, of, what, unit, pair in (
+        (axes[1, 0], of_motor, "joint speed, of the motor's", "", limits.speed_ratio),
+        (axes[1, 1], beyond, "joints against their ranges (above 0: beyond)", "degrees", excess),
+    ):
+        values = of(curves)
+        if was is not None:
+            axis.plot(was.t, of(was).max(-1), color=BEFORE, lw=1.0, label="before")
         for name, parts, colour in _GROUPS:
             idx = [i for i, joint in enumerate(robot.joint_names) if any(part in joint for part in parts)]
             axis.plot(t, values[:, idx].max(-1), color=colour, lw=1.2, label=name)
@@ -123,7 +131,7 @@ def save_plots(
     for axis in axes.ravel()[:5]:
         axis.set_xlim(t[0], t[-1])
     try:
-        figure.savefig(path_of(path), dpi=100)
+        figure.savefig(target, dpi=100)
     except OSError as error:
         raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -223,7 +231,8 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1080px;padding:24px;color:#222}
 h1{font-size:24px;margin:0 0 4px} h2{font-size:17px;margin:28px 0 8px}
 .verdict{display:inline-block;color:#fff;padding:3px 12px;border-radius:14px;font-weight:600}
-table{border-collapse:collapse;width:100%;font-size:14px} td,th{padding:5px 10px;border-bottom:1px solid #e5e5e5;text-align:left}
+table{border-collapse:collapse;width:100%;font-size:14px}
+td,th{padding:5px 10px;border-bottom:1px solid #e5e5e5;text-align:left}
 th{color:#666;font-weight:600} .refuse{color:#b3261e;font-weight:600} .gantry{color:#b07d00;font-weight:600}
 img,video{width:100%;border:1px solid #e5e5e5;border-radius:6px} .small{color:#666;font-size:13px}
 .scores{columns:3} .scores div{break-inside:avoid}

@@ -18,7 +18,9 @@ def add_parser(subparsers: Any) -> None:
         description="Start the ROS 2 nodes, arm the robot, play the motion, write a report. Exit code 0: the motion "
         "was played and the robot still stood; 1: it fell, was damped, or something failed; 2: bad input or usage.",
     )
-    parser.add_argument("motion", metavar="MOTION", help="robot motion, *.npz, or a shipped one's name")
+    parser.add_argument(
+        "motion", metavar="MOTION", help="robot motion, *.npz, a shipped one's name, a video, or a human motion"
+    )
     parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name (default: student)")
     parser.add_argument("--robot", choices=("sim", "g1"), default="sim", help="which robot (default: %(default)s)")
     parser.add_argument("--interface", metavar="IF", help="network interface that the real robot is on")

@@ -10,9 +10,9 @@ import numpy as np
 from genmimic.lift.importers.upright import MEAN_HEIGHT_M, SOLE_M
 from genmimic.lift.solve import FEET, POINTS
 
-_CAMERA_PITCH_SD = np.deg2rad(10.0)
-_CAMERA_ROLL_SD = np.deg2rad(3.0)
-_BODY_SD = np.deg2rad(5.0)
+_CAMERA_PITCH_SD = np.deg2rad(12.0)
+_CAMERA_ROLL_SD = np.deg2rad(5.0)
+_BODY_SD = np.deg2rad(4.0)
 _PLANE_SD_M = 0.04
 _STANCE_SPEED = (0.20, 0.45)  # m/s: surely standing, surely not
 _STANCE_HEIGHT = (0.05, 0.11)  # m above the lowest: likewise

@@ -77,11 +77,11 @@ class Noise:
     """
 
     pixel_share: float = 0.008
-    shape_m: float = 0.05
+    shape_m: float = 0.06
     shape_depth_m: float = 0.08
     hips_m: float = 0.03
     bone_m: float = 0.01
-    trunk_m: float = 0.03
+    trunk_m: float = 0.02
     accel: float = 3.0
     root_depth_accel: float = 0.05
     tail: float = 2.0
@@ -146,7 +146,7 @@ def solve_paths(
         if bones:
             _add_bones(system, evidence, noise, pos)
         _add_smoothness(system, evidence, noise, pos, robust and number > 0)
-        _add_stance(system, evidence, noise)
+        _add_stance(system, evidence, noise, pos)
         pos = system.solve()
     return pos, weight
 
@@ -254,7 +254,8 @@ def _add_smoothness(system: _System, known: Evidence, noise: Noise, pos: np.ndar
                 system.block[rows, at, at] += value
             else:
                 system.next[j - i - 1, rows] += value
-    root_change = np.einsum("tc,tc->t", coefficient, np.stack([pos[k : len(pos) - 2 + k, :HIPS, 2].mean(1) for k in range(3)], 1))
+    hips = pos[:, :HIPS, 2].mean(1)
+    root_change = np.einsum("tc,tc->t", coefficient, np.stack([hips[:-2], hips[1:-1], hips[2:]], 1))
     root_density = noise.root_depth_accel * middle
     root_loss = (noise.tail + 1.0) / (noise.tail + root_change**2 / root_density) if robust else np.ones(len(middle))
     root_weight = root_loss / root_density / HIPS**2
@@ -263,7 +264,7 @@ def _add_smoothness(system: _System, known: Evidence, noise: Noise, pos: np.ndar
             system.root[j - i, i : len(pos) - 2 + i] += root_weight * coefficient[:, i] * coefficient[:, j]
 
 
-def _add_stance(system: _System, known: Evidence, noise: Noise) -> None:
+def _add_stance(system: _System, known: Evidence, noise: Noise, pos: np.ndarray) -> None:
     step = np.diff(known.time_s)
     for number, point in enumerate(FEET):
         both = np.minimum(known.stance[1:, number], known.stance[:-1, number])
@@ -273,7 +274,8 @@ def _add_stance(system: _System, known: Evidence, noise: Noise) -> None:
             system.block[1:, axis, axis] += weight
             system.next[0, :-1, axis] -= weight
         if known.up is not None and known.foot_level is not None:
-            held = known.stance[:, number] / noise.floor_m**2
+            under = pos[:, point] @ known.up < known.foot_level[number] - noise.floor_m  # nothing goes through the floor
+            held = np.maximum(known.stance[:, number], under) / noise.floor_m**2
             part = slice(3 * point, 3 * point + 3)
             system.block[:, part, part] += held[:, None, None] * np.outer(known.up, known.up)
             system.right[:, part] += (held * known.foot_level[number])[:, None] * known.up

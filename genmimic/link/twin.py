@@ -62,7 +62,7 @@ LIMP_S = 1.0
 REHANG_S = 2.0
 """How long it must be limp after it stood before the operator hangs it up again."""
 
-STILL_S, STILL_RAD = 5.0, 0.1
+STILL_S, STILL_RAD = 3.0, 0.1
 """The motion is over when no joint has moved further than that for so long, in a pose close to standing."""
 
 GONE_S = 1.0
@@ -143,12 +143,13 @@ HELP = {
     "stuck": "the same state is sent again and again",
     "brownout": "battery at 5 %, low voltage, weak motors",
     "mode_machine N": "report another robot",
-    "vanish": "say nothing and hear nothing any more",
-    "deaf": "hear no commands any more; the last one holds",
+    "vanish": "say nothing and obey nothing any more",
+    "deaf": "obey no commands any more; the last one holds",
     "second_writer": "another process commands the robot too",
     "remote_off": "the remote is switched off",
     "stall MS": "stand still for so long, once",
     "push VX VY": "set the pelvis's velocity, m/s, once",
+    "mark": "nothing; begins a new wire log as the above do",
     "clear": "all of the above is over",
     "press BUTTON": f"press it for {PRESS_S:g} s: {' '.join(BUTTONS)}",
     "hang": "hang the robot up again",
@@ -321,10 +322,9 @@ class Twin:
     def tick(self, now_ns: int) -> None:
         """Hear, move, say."""
         faults, self._now_ns = self.faults, now_ns
-        if not faults.vanish:
-            self._hear(now_ns)
-            if self._ticks % 10 == 0:
-                self.switcher.serve()
+        self._hear(now_ns)
+        if not faults.vanish and self._ticks % 10 == 0:
+            self.switcher.serve()
         self._move(now_ns, self._steps_due(now_ns))
         if self._operator:
             self._operate(now_ns)
@@ -353,7 +353,7 @@ class Twin:
                 self.counts["wrong_crc"] += 1
             elif record["mode_machine"] != machine or record["mode_pr"] != 0:
                 self.counts["wrong_machine"] += 1
-            elif command.is_finite() and not self.switcher.name and not self.faults.deaf:
+            elif command.is_finite() and not (self.switcher.name or self.faults.deaf or self.faults.vanish):
                 self.counts["applied"] += 1
                 self._command = command
                 self.sim.apply(command)
@@ -565,6 +565,8 @@ class Twin:
             return {}
         if word == "hang":
             self.gantry = Gantry(self.sim)
+            if self._command is not None:
+                self.sim.apply(self._command)
             return {}
         if word == "select":
             self.switcher.name = rest[0]
@@ -606,6 +608,8 @@ class Twin:
             self.sim.push((float(rest[0]), float(rest[1])))
         elif word == "stall":
             float(rest[0])
+        elif word == "mark":
+            pass
         else:
             raise KeyError(word)
 

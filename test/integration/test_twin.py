@@ -89,26 +89,6 @@ def test_the_robot_waves_as_it_does_in_simulation(twin, tmp_path):
     assert wire["outside"] == {}, "never a command outside the limits"
 
 
-def test_a_bridge_that_is_killed_leaves_the_robot_limp(twin, balance_policy, tmp_path):
-    """SIGKILL cannot be answered by the bridge: its guard does."""
-    process = mimic("wave", "--policy", balance_policy, "--report", tmp_path)
-    try:
-        twin.wait(lambda stats: stats["policy_speaks"])
-        bridge = child_of(process.pid, "g1_bridge_node")
-        twin.order("operator off")
-        twin.order("drop 0")  # nothing but a new wire log
-        os.kill(bridge, signal.SIGKILL)
-        twin.wait(lambda stats: not stats["stiff"], 10.0)
-        wire = twin.order("report")
-        print(f"kill -9 of the bridge to the first command with less stiffness: {wire['first_fading_ms']:.0f} ms")
-        assert wire["outside"] == {} and wire["stiff_after_limp"] == 0
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 1 and "g1_bridge_node has died (signal SIGKILL)" in err
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_a_29_joint_robot_is_refused_in_one_line(balance_policy, tmp_path):
     twin = TwinProcess("--mode-machine", "5")
     try:
@@ -119,6 +99,26 @@ def test_a_29_joint_robot_is_refused_in_one_line(balance_policy, tmp_path):
         assert twin.order("stats")["commands"] == 0
     finally:
         twin.close()
+
+
+def test_a_bridge_that_is_killed_leaves_the_robot_limp(twin, balance_policy, tmp_path):
+    """SIGKILL cannot be answered by the bridge: its guard does."""
+    process = mimic("wave", "--policy", balance_policy, "--report", tmp_path)
+    try:
+        twin.wait(lambda stats: stats["policy_speaks"])
+        bridge = child_of(process.pid, "g1_bridge_node")
+        twin.order("operator off")
+        twin.order("mark")
+        os.kill(bridge, signal.SIGKILL)
+        twin.wait(lambda stats: not stats["stiff"], 10.0)
+        wire = twin.order("report")
+        print(f"kill -9 of the bridge to the first command with less stiffness: {wire['first_fading_ms']:.0f} ms")
+        assert wire["outside"] == {} and wire["stiff_after_limp"] == 0
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 1 and "g1_bridge_node has died (signal SIGKILL)" in err
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def child_of(pid, node):
