@@ -157,7 +157,7 @@ class Result:
             "expected": self.case.expect,
             "trials": len(trials),
             "good": sum(trial.good for trial in trials),
-            "detected_by": _common([_named(trial.rules) for trial in trials]),
+            "detected_by": _common([_named(trial) for trial in trials]),
             "reaction": _common([trial.mode for trial in trials]),
             "damped_ms": _spread(fading),
             "limp_ms": _spread(limp),
@@ -506,9 +506,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 _GENERAL = ("bridge_damped", "estop")  # what follows from something else that is named too
 
 
-def _named(rules: Sequence[str]) -> str:
-    special = [rule for rule in rules if rule not in _GENERAL]
-    return (special or [*rules] or ["bridge alone"])[0]
+def _named(trial: Trial) -> str:
+    special = [rule for rule in trial.rules if rule not in _GENERAL]
+    return (special or [*trial.rules] or ["nobody" if trial.fading_ms is None else "bridge alone"])[0]
 
 
 def _common(values: Sequence[str]) -> str:

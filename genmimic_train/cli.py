@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     student = commands.add_parser("student", help="distil a teacher into a student by DAgger")
     _run_arguments(student)
     student.add_argument("--teacher", metavar="RUN", help="the teacher's run folder (not needed with --resume)")
+    student.add_argument("--init", metavar="ONNX", help="an exported policy whose weights a new run begins with")
     student.set_defaults(run=_student)
 
     export = commands.add_parser("export", help="write a student as policy.onnx with its manifest")
@@ -229,14 +230,19 @@ def _student(args: argparse.Namespace) -> int:
     from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
     from genmimic_train.tracking.env import TrackingEnv
 
+    if args.resume and args.init:
+        raise ConfigError("--init is for a new run; --resume goes on with the run's own weights")
     if not args.resume and not args.teacher:
         raise ConfigError("--teacher is missing: give the teacher's run folder")
     teacher_folder = args.teacher or Run(args.folder).info()["teacher"]
     teacher, facts = load_teacher(Run(teacher_folder))
+    if args.init and not Path(args.init).is_file():
+        raise ConfigError(f"--init {args.init}: no such file")
     run, config, library = _prepare(args, "student", teacher=str(Path(teacher_folder).resolve()), teacher_facts=facts)
     sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
-    train_student(env, teacher, config, run, args.samples, args.minutes, _report, args.threads)
+    initial = Path(args.init) if args.init else None
+    train_student(env, teacher, config, run, args.samples, args.minutes, _report, args.threads, initial)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.core.errors import ConfigError, GenMimicError, InputFileError
 from genmimic.core.manifest import PolicyManifest
 from genmimic.core.observation import GOAL_FRAMES
 from genmimic.core.robot import G1_23DOF
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genmimic_train.runs import Run
 
 _OPSET = 17
-_NORMALIZER_EPS = 1e-2
+NORMALIZER_EPS = 1e-2
 """What rsl-rl's normaliser adds to the standard deviation."""
 
 Layer = tuple[np.ndarray, np.ndarray]
@@ -93,6 +93,32 @@ def write_policy(
     return manifest
 
 
+def read_policy(path: Path) -> tuple[PolicyManifest, list[Layer], np.ndarray, np.ndarray]:
+    """Return what `write_policy` was given, without the recorded input and output changed.
+
+    Raises:
+        InputFileError: No such file, or not a policy of this form.
+        ManifestError: Its manifest is missing or damaged.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    if not path.is_file():
+        raise InputFileError(f"{path}: no such file")
+    try:
+        model = onnx.load(str(path))
+        manifest = PolicyManifest.from_metadata({item.key: item.value for item in model.metadata_props}, str(path))
+        values: dict[str, np.ndarray] = {
+            item.name: numpy_helper.to_array(item).astype(np.float64) for item in model.graph.initializer
+        }
+        layers = [(values[f"w{number}"], values[f"b{number}"]) for number in range((len(values) - 2) // 2)]
+        return manifest, layers, values["mean"], values["std"]
+    except GenMimicError:
+        raise
+    except Exception as error:  # onnx raises what protobuf does
+        raise InputFileError(f"{path}: not a policy that was exported here ({type(error).__name__})") from None
+
+
 def export_student(run: Run, path: Path) -> Path:
     """Export the student of a run folder. Raises ConfigError when the run is not a student's."""
     info = run.info()
@@ -112,7 +138,7 @@ def export_student(run: Run, path: Path) -> Path:
         "teacher": info.get("teacher_facts", {}),
     }
     mean = weights["obs_normalizer._mean"].ravel()
-    std = weights["obs_normalizer._std"].ravel() + _NORMALIZER_EPS
+    std = weights["obs_normalizer._std"].ravel() + NORMALIZER_EPS
     write_policy(
         path, PolicyManifest.for_robot(G1_23DOF, training, GOAL_FRAMES[run.config().env.goal_frame]), layers, mean, std
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from genmimic.core.errors import LinkError
 from genmimic.core.gate import CommandGate, GateConfig, GateResult
-from genmimic.core.modes import Mode
+from genmimic.core.modes import DAMPING, Mode
 from genmimic.core.robot import G1_23DOF, VALID_MODE_MACHINE, Robot
 from genmimic.core.state import JointCommand, RobotState, damping_command
 from genmimic.link import idl, wire
@@ -463,7 +463,9 @@ class HardwareBridge:
             self._speaking_ns = None
         elif self._speaking_ns is None:
             self._speaking_ns = now_ns
-        if self._speaking_ns is None or now_ns - self._speaking_ns < frozen_ns:  # a robot at rest may read so
+        known = self._last.mode in DAMPING and any(fault.id == "joint_frozen" for fault in self._faults)
+        speaking = self._speaking_ns is not None and now_ns - self._speaking_ns >= frozen_ns
+        if not (speaking or known):  # a robot at rest may read so
             faults = [fault for fault in faults if fault.id != "joint_frozen"]
         if not self._remote_required:
             faults = [fault for fault in faults if fault.id != "remote_lost"]

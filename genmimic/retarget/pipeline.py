@@ -78,7 +78,7 @@ def prepare(
         GenMimicError: The input is not usable, or a package that is needed is missing.
     """
     source = Path(name)
-    person = read_person(source)
+    person = read_person(source, say)
     save_human_motion(folder / PERSON_NAME, person)
     sure = float((person.confidence >= 0.3).mean())
     say(f"person   {person.duration:.2f} s at {person.fps:g} Hz, {100 * sure:.0f} % of the joints seen")
@@ -102,13 +102,15 @@ def prepare(
     return Prepared(path, person, retargeted, checked)
 
 
-def read_person(path: Path) -> HumanMotion:
+def read_person(path: Path, say: Callable[[str], None] = lambda line: None) -> HumanMotion:
     """Return the person of a video, lifted, or of a human motion of any known format."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from genmimic.lift import lift_video
 
-        lifted = lift_video(path)
-        return getattr(lifted, "motion", lifted)
+        lifted = lift_video(path, say=say)
+        for note in lifted.notes:
+            say(f"video    {note}")
+        return lifted.motion
     from genmimic.lift import read_human
 
     return read_human(path)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rsl_rl.models import MLPModel
 from tensordict import TensorDict
@@ -23,9 +25,13 @@ from genmimic.core.mirror import action_mirror, observation_mirror
 from genmimic.core.observation import STUDENT, TEACHER, size
 from genmimic.core.robot import G1_23DOF
 from genmimic_train.config import DaggerConfig, TrainConfig
+from genmimic_train.export import NORMALIZER_EPS, read_policy
 from genmimic_train.learning.networks import make_actor
 from genmimic_train.runs import Run
 from genmimic_train.tracking.env import TrackingEnv
+
+_TRUSTED_SAMPLES = 2_000_000
+"""How many samples the normaliser of an exported policy counts for when a run begins with it."""
 
 
 def load_teacher(run: Run) -> tuple[MLPModel, dict[str, Any]]:
@@ -50,6 +56,30 @@ def load_student(run: Run) -> MLPModel:
     student.load_state_dict(run.load()["actor_state_dict"])
     student.eval()
     return student
+
+
+def begin_with(student: MLPModel, path: Path) -> None:
+    """Give ``student`` the weights of an exported policy. Raises ConfigError when its layers differ."""
+    _, layers, mean, std = read_policy(path)
+    state = student.state_dict()
+    numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("mlp.")})
+    values: dict[str, np.ndarray] = {}
+    for number, (weight, bias) in zip(numbers, layers, strict=False):
+        values |= {f"mlp.{number}.weight": weight, f"mlp.{number}.bias": bias}
+    std = std - NORMALIZER_EPS
+    values |= {
+        "obs_normalizer._mean": mean[None],
+        "obs_normalizer._std": std[None],
+        "obs_normalizer._var": std[None] ** 2,
+    }
+    new = {name: torch.as_tensor(value, dtype=state[name].dtype) for name, value in values.items() if name in state}
+    known = {name: tuple(value.shape) for name, value in state.items() if name != "obs_normalizer.count"}
+    if len(layers) != len(numbers) or {name: tuple(value.shape) for name, value in new.items()} != known:
+        widths = [weight.shape[0] for weight, _ in layers[:-1]]
+        raise ConfigError(f"{path}: its hidden layers are {widths}, those of this student differ (dagger.hidden)")
+    state.update(new)
+    state["obs_normalizer.count"] = torch.tensor(_TRUSTED_SAMPLES)
+    student.load_state_dict(state)
 
 
 class SampleBuffer:
@@ -120,8 +150,11 @@ def train_student(
     minutes: float = math.inf,
     report: Any = print,
     learner_threads: int = 2,
+    initial: Path | None = None,
 ) -> dict[str, float]:
     """Distil until ``samples`` in all or ``minutes`` in this call; the learning rate falls over the call's minutes.
+
+    ``initial``: an exported policy whose weights a new run begins with; it then acts from the start.
 
     Returns the last iteration's figures.
     """
@@ -135,6 +168,9 @@ def train_student(
             dagger.optimizer.load_state_dict(state["optimizer_state_dict"])
         iteration, done_samples = state["iteration"], state["samples"]
         env.level = state["level"]
+    elif initial is not None:
+        begin_with(dagger.student, initial)
+        iteration = settings.teacher_iterations
 
     def save() -> None:
         run.save(

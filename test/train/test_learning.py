@@ -12,6 +12,7 @@ from rsl_rl.storage import RolloutStorage
 from tensordict import TensorDict
 
 from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.core.manifest import PolicyManifest
 from genmimic.core.mirror import action_mirror, observation_mirror
 from genmimic.core.motion import save_motion
 from genmimic.core.observation import STUDENT, TEACHER, size
@@ -172,3 +173,36 @@ def test_shipped_configurations_load():
     assert {"cpu.yaml", "paper.yaml"} <= names
     for name in names:
         load_config(folder / name)
+
+
+def test_a_student_begins_with_an_exported_policy(tmp_path):
+    """Same weights, same answer; other layers are refused, and so is what is no policy."""
+    from genmimic_train.export import read_policy, write_policy
+    from genmimic_train.learning.dagger import begin_with
+
+    rng = np.random.default_rng(0)
+    width = size(STUDENT)
+    layers = [
+        (0.01 * rng.standard_normal((16, width)), rng.standard_normal(16)),
+        (rng.standard_normal((23, 16)), np.ones(23)),
+    ]
+    mean, std = rng.standard_normal(width), rng.uniform(0.5, 2.0, width)
+    path = tmp_path / "policy.onnx"
+    manifest = write_policy(path, PolicyManifest.for_robot(G1_23DOF), layers, mean, std)
+    again = read_policy(path)
+    assert again[0] == manifest and len(again[1]) == 2
+    np.testing.assert_allclose(again[3], std, rtol=1e-6)
+
+    student = Dagger(DaggerConfig(hidden=(16,)), 23).student
+    begin_with(student, path)
+    student.eval()
+    observation = manifest.golden_observation()
+    with torch.no_grad():
+        action = student(TensorDict({"student": torch.tensor(observation)[None]}, batch_size=[1]))[0]
+    np.testing.assert_allclose(action.numpy(), manifest.golden_action, atol=1e-4)
+
+    with pytest.raises(ConfigError, match=r"hidden layers are \[16\]"):
+        begin_with(Dagger(DaggerConfig(hidden=(32,)), 23).student, path)
+    (tmp_path / "no.onnx").write_bytes(b"nothing")
+    with pytest.raises(InputFileError, match=r"no\.onnx"):
+        begin_with(student, tmp_path / "no.onnx")
