@@ -100,7 +100,10 @@ def _prepared(args: argparse.Namespace, folder: Path, policy: Policy) -> str:
 
     The simulated robot tries what the gate refuses, too; the real one does not.
     """
-    prepared = prepare(args.motion, folder, policy.path, lambda line: print(line, file=sys.stderr, flush=True))
+    prepared = prepare(
+        args.motion, folder, policy.path, lambda line: print(line, file=sys.stderr, flush=True), crop=args.crop,
+        height=args.height,
+    )  # fmt: skip
     judgement = prepared.checked.judgement
     if args.robot == "g1" and judgement.verdict == "refused":
         raise ConfigError(f"{args.motion}: refused by the gate, see {folder}: {judgement.findings[0].text}")

@@ -54,6 +54,8 @@ class Limits:
     fall_share: tuple[float, float] = (0.0, 1.0)  # of the randomised rollouts; a fall of the nominal one refuses
 
 
+MAX_SPANS = 24
+
 BALANCE_S = 0.4
 """Time for which the point of balance must lie outside the feet to count."""
 
@@ -69,7 +71,7 @@ class Finding:
         limit: What it was held against.
         unit: Of both.
         at_s: When the worst is, in s; None where it has no time.
-        spans_s: When it is above the limit, as pairs of s; at most eight.
+        spans_s: When it is above the limit, as pairs of s; at most `MAX_SPANS`.
         text: One line for people.
     """
 
@@ -180,7 +182,7 @@ class _Judged:
         spans = tuple(
             (float(self.t[first]), float(self.t[end - 1]))
             for first, end in cleaning.runs(np.nan_to_num(values) > limits[0])
-        )[:8]
+        )[:MAX_SPANS]
         self.say(kind, worst, limits, unit, what, float(self.t[frame]), spans)
 
     def number(

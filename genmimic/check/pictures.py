@@ -64,9 +64,17 @@ def save_plots(
         height.plot(was.t, 100.0 * was.sole_height, color=BEFORE, lw=1.0)
     for foot, (name, colour) in enumerate((("left", _LEFT), ("right", _RIGHT))):
         height.plot(t, 100.0 * curves.sole_height[:, foot], color=colour, lw=1.4, label=name)
-        level = -2.0 - 1.2 * foot
+        bar = 0.03 * max(10.0, 100.0 * float(np.ptp(curves.sole_height)))
+        level = min(0.0, 100.0 * float(curves.sole_height.min())) - bar * (1.5 + 1.8 * foot)
         height.fill_between(
-            t, level - 0.4, level + 0.4, where=curves.contacts[:, foot], color=colour, alpha=0.55, lw=0, step="mid"
+            t,
+            level - 0.5 * bar,
+            level + 0.5 * bar,
+            where=curves.contacts[:, foot],
+            color=colour,
+            alpha=0.55,
+            lw=0,
+            step="mid",
         )
     height.axhline(0.0, color="black", lw=0.6)
     _label(height, "lowest point of each sole (bars: standing)", "cm")

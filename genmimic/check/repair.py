@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genmimic.check.judge import Judgement
+from genmimic.check.judge import Judgement, judge
 from genmimic.check.measure import root_jumps, shaking
 from genmimic.core.kinematics import forward_kinematics, lowest_sole_height, sole_positions
 from genmimic.core.motion import Motion, continuous_quat
@@ -31,6 +31,10 @@ SHAKE_RAD = 0.008
 
 SHAKY_SHARE = 0.2
 """Share of joints and frames above half of `SHAKE_RAD` from which a clip shakes all over, not here and there."""
+
+
+MENDED_BY_IK = frozenset({"limits", "speed", "acceleration", "slide", "float", "sink", "self_collision"})
+"""Findings that are worth a pass of inverse kinematics when they are left after the other steps."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,9 @@ def repair(robot: Robot, motion: Motion, judgement: Judgement) -> Repaired:
         if np.abs(lift).max() > 0.005:
             root_pos[:, 2] += lift
             done.append(f"put on the floor, by {lift.min():+.3f} to {lift.max():+.3f} m")
-    if done or kinds & {"self_collision", "speed", "acceleration"}:
+    fixed = Motion.from_joints(robot, fps, joint_pos, root_pos, continuous_quat(root_quat), motion.name, motion.source)
+    moved = bool(kinds & {"slide", "root_speed", "jump"}) or shaky
+    if moved or {finding.kind for finding in judge(robot, fixed).findings} & MENDED_BY_IK:
         root_pos, root_quat, joint_pos = _by_inverse_kinematics(robot, root_pos, root_quat, joint_pos, fps)
         done.append("standing feet locked and level, parts kept apart, joint speeds kept by inverse kinematics")
     if not done:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from genmimic import __version__
 from genmimic.core.errors import GenMimicError
 
-COMMANDS = ("mimic", "evaluate", "inspect", "convert", "lift", "retarget", "check", "twin", "drill")
+COMMANDS = ("mimic", "evaluate", "inspect", "convert", "lift", "retarget", "check", "doctor", "twin", "drill")
 """Modules of this package, in the order of the help text."""
 
 EXIT_BAD_INPUT = 2

@@ -21,6 +21,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "motion", metavar="MOTION", help="robot motion, *.npz, a shipped one's name, a video, or a human motion"
     )
+    parser.add_argument(
+        "--crop",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "W", "H"),
+        help="part of a video's picture to look at, in pixels",
+    )
+    parser.add_argument("--height", type=float, metavar="M", help="of the person in a video")
     parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name (default: student)")
     parser.add_argument("--robot", choices=("sim", "g1"), default="sim", help="which robot (default: %(default)s)")
     parser.add_argument("--interface", metavar="IF", help="network interface that the real robot is on")

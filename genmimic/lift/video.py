@@ -75,7 +75,6 @@ def import_av() -> Any:
         raise MissingDependencyError(
             "reading video needs PyAV; install the extra: pip install 'genmimic-ros[lift]'"
         ) from None
-    av.logging.set_level(av.logging.PANIC)
     return av
 
 

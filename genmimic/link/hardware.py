@@ -103,7 +103,7 @@ class RobotLink:
         self._foreign = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=16, others_only=True)
         self._charge = bus.reader(BMS_STATE_TOPIC, idl.BmsState)
         self._commands = bus.writer(LOW_CMD_TOPIC, idl.LowCmd)
-        self._writer = wire.LowCmdWriter(robot)
+        self._writer, self._reader = wire.LowCmdWriter(robot), wire.LowStateReader(robot)
         self._watch = RemoteWatch(self.config.remote_lost_s)
         self.state: RobotState | None = None
         """The newest good one; its stamp is when the robot sent it, its tick never goes back."""
@@ -151,7 +151,7 @@ class RobotLink:
             else:  # newer, or a robot that has started again
                 self._tick = int(record["tick"])
                 counts.accepted += 1
-                newest = record, sample.sent_ns
+                newest = record, sample.data, sample.sent_ns
         while self._checks and now_ns - self._checks[0][0] > 1_000_000_000:
             self._wrong -= not self._checks.popleft()[1]
         for sample in self._foreign.take():
@@ -174,8 +174,8 @@ class RobotLink:
             return 0
         return (tick - self._tick + 2**31) % 2**32 - 2**31
 
-    def _accept(self, now_ns: int, record: wire.Array, sent_ns: int) -> None:
-        state = wire.state_of(record, self.robot, sent_ns, self._battery)
+    def _accept(self, now_ns: int, record: wire.Array, data: bytes, sent_ns: int) -> None:
+        state = self._reader.state(data, sent_ns, self._battery)
         before = self.state.tick if self.state is not None else 0
         if state.tick < before % 2**32 - 2**31:  # wrapped after 49 days
             state = replace(state, tick=state.tick + 2**32 * (before // 2**32 + 1))
@@ -183,14 +183,14 @@ class RobotLink:
         self._reported_machine = int(record["mode_machine"])
         if self.mode_machine is None:
             self.mode_machine = self._reported_machine
-        self.pressed = self._watch.update(now_ns, record["wireless_remote"].tobytes())
+        self.pressed = self._watch.update(now_ns, data[wire.REMOTE_AT : wire.REMOTE_AT + 40])
         # a message on its way longer than the best one so far; the best forgets 0.5 ms/s, as clocks drift
         offset_ns = now_ns - 1e6 * state.tick
         if self._best_offset_ns is None or offset_ns < self._best_offset_ns:
             self._best_offset_ns = offset_ns
         self._late_ns = offset_ns - self._best_offset_ns
         self._best_offset_ns += 1_000.0
-        motors = np.stack((state.joint_pos, state.joint_vel, state.joint_torque))
+        motors = self._reader.motors(data)
         if self._last_motors is None:
             self._moved_ns[:] = now_ns
         else:
@@ -204,6 +204,16 @@ class RobotLink:
     def foreign(self, now_ns: int, within_s: float = 1.0) -> bool:
         """Whether another process has commanded the robot within the last ``within_s``."""
         return self._foreign_ns is not None and (now_ns - self._foreign_ns) * _S <= within_s
+
+    @property
+    def senders(self) -> int:
+        """How many writers of good states have been heard since the start; more than one is one too many."""
+        return len(self._senders)
+
+    @property
+    def remote_heard(self) -> bool:
+        """Whether the remote has been heard at all."""
+        return self._watch.heard
 
     @property
     def wrong_crc_ratio(self) -> float:
@@ -271,8 +281,8 @@ class RobotLink:
         while time.monotonic() < until:
             self.poll(time.monotonic_ns())
             time.sleep(0.005)
-        if len(self._senders) > 1:
-            raise LinkError(f"{len(self._senders)} robots or twins are heard on interface {self.bus.interface!r}")
+        if self.senders > 1:
+            raise LinkError(f"{self.senders} robots or twins are heard on interface {self.bus.interface!r}")
 
     def _not_found(self) -> str:
         where, waited = f"on interface {self.bus.interface!r}", f"within {self.config.find_s:g} s"
@@ -424,6 +434,10 @@ class HardwareBridge:
         """
         link = self.link
         fresh = link.poll(now_ns)
+        if self._live and self._guard is not None and self._guard.taken:
+            self._live = False
+            self._occupied = "the guard has taken over, as this process stood still; restart the bridge"
+            self.gate.trip(self._occupied)
         self._faults = self._judge(now_ns)
         pressed = link.pressed
         if pressed & {"B", "select"}:
@@ -438,14 +452,12 @@ class HardwareBridge:
         )  # fmt: skip
         if self._live:
             self._send(result.command)
-            if self._guard is not None and self._guard.taken:
-                self.gate.trip("the guard has taken over, because this process stood still")
         if result.mode is not Mode.STANDING:
             self._stood = False
         reported = Mode.READY if self._stood else result.mode
-        told = None
-        if link.state is not None:
-            told = replace(link.state, link_faults=tuple(str(fault) for fault in self._faults))
+        told = link.state
+        if told is not None and self._faults:
+            told = replace(told, link_faults=tuple(str(fault) for fault in self._faults))
         return HardwareStep(told, fresh, reported, result.reason, pressed)
 
     def watched_by(self, guard: Guard) -> None:
@@ -453,9 +465,11 @@ class HardwareBridge:
         self._guard = guard
 
     def _send(self, command: JointCommand) -> None:
-        self.link.send(command)
         if self._guard is not None:
+            if self._guard.taken:  # two who fade from different gains would shake the robot
+                return
             self._guard.feed(command, self.link.mode_machine)
+        self.link.send(command)
 
     def _judge(self, now_ns: int) -> list[LinkFault]:
         faults, frozen_ns = self.link.faults(now_ns), 2e9 * self.link.config.joint_frozen_s

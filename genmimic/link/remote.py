@@ -63,6 +63,7 @@ class RemoteWatch:
     def __init__(self, lost_s: float = 3.0) -> None:
         self._lost_ns = round(1e9 * lost_s)
         self._held: frozenset[str] | None = None
+        self._same = b""  # the last bytes that were heard
         self._heard_ns: int | None = None
         self._first_ns: int | None = None
 
@@ -71,14 +72,23 @@ class RemoteWatch:
 
         A button that is down when the remote is heard for the first time, or again, is no press.
         """
+        if data == self._same:
+            self._heard_ns = now_ns
+            return frozenset()
         if self._first_ns is None:
             self._first_ns = now_ns
+        self._same = b""
         remote = decode(data)
         if not remote.heard:
             self._held = None
             return frozenset()
-        held, self._held, self._heard_ns = self._held, remote.buttons, now_ns
+        held, self._held, self._heard_ns, self._same = self._held, remote.buttons, now_ns, data
         return frozenset() if held is None else remote.buttons - held
+
+    @property
+    def heard(self) -> bool:
+        """Whether it has ever been heard."""
+        return self._heard_ns is not None
 
     def lost(self, now_ns: int) -> bool:
         """Whether it has not been heard for too long, or never within that time."""

@@ -19,6 +19,7 @@ import json
 import math
 import random
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -185,9 +186,12 @@ class WireLog:
         self.last_ns: int | None = None
         self.longest_gap_ns = 0
         self.stiff_after_limp = 0
+        self._ages_us: array[int] = array("L")
+        self._gaps_us: array[int] = array("L")
 
     def add(self, sent_ns: int, record: wire.Array, right: bool, mode_machine: int) -> JointCommand:
         """Take a command of the bridge, and return it."""
+        self._ages_us.append(max(0, time.time_ns() - sent_ns) // 1000)
         with np.errstate(invalid="ignore"):
             return self._add(sent_ns, record, right, mode_machine)
 
@@ -225,6 +229,7 @@ class WireLog:
                 self.stiff_after_limp += 1
         if self.last_ns is not None:
             self.longest_gap_ns = max(self.longest_gap_ns, sent_ns - self.last_ns)
+            self._gaps_us.append(max(0, sent_ns - self.last_ns) // 1000)
         self.last_ns = sent_ns
         return command
 
@@ -241,7 +246,16 @@ class WireLog:
             "first_limp_ms": since(self.first_limp_ns),
             "stiff_after_limp": self.stiff_after_limp,
             "longest_gap_ms": round(self.longest_gap_ns / 1e6, 3),
+            "age_ms": _spread(self._ages_us),
+            "period_ms": _spread(self._gaps_us),
         }
+
+
+def _spread(values_us: array[int]) -> dict[str, float] | None:
+    if not values_us:
+        return None
+    p50, p99 = (float(np.percentile(values_us, percent)) for percent in (50, 99))
+    return {"p50": round(p50 / 1e3, 3), "p99": round(p99 / 1e3, 3), "max": round(max(values_us) / 1e3, 3)}
 
 
 class Twin:
@@ -463,7 +477,7 @@ class Twin:
                 self._held = None
         if self._ticks % 25 == 0:
             self._slow_states.write(data)
-        if self._ticks % 250 == 0:
+        if self._ticks % 100 == 0:
             self._charge.write(self._charge_message())
         if self._ticks % 5 == 0:
             self._imu.write(self._imu_message())

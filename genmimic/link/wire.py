@@ -130,38 +130,38 @@ BMS_STATE_SAMPLE = _struct(
 )
 """BmsState_ on the wire, header included. It has no checksum."""
 
+_TICK_AT, _IMU_AT, _MOTORS_AT = 16, 20, 72
+REMOTE_AT = 2032
+"""Where a LowState sample carries the remote, in bytes."""
+
 # checksum -------------------------------------------------------------------------------------------
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def crc32_words(*parts: bytes | memoryview | Array) -> int:
+def crc32_words(data: bytes | Array) -> int:
     """Return Unitree's checksum of little-endian words: polynomial 0x04C11DB7, start all ones, most significant bit of
     each word first, no final xor.
 
     zlib computes the mirrored polynomial, so words go in mirrored and the result comes out mirrored.
 
     Args:
-        parts: Read one after the other; the length of each a multiple of 4 bytes.
+        data: Of a length that is a multiple of 4 bytes.
     """
-    crc = 0
-    for part in parts:
-        words = np.frombuffer(part, "<u4")
-        crc = zlib.crc32(words.byteswap().tobytes().translate(_REVERSED), crc)
+    words = np.frombuffer(data, "<u4")
+    crc = zlib.crc32(words.byteswap().tobytes().translate(_REVERSED))
     return int(f"{crc ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
 def low_cmd_crc(sample: bytes | memoryview | Array) -> int:
     """Return the checksum that a LowCmd sample (1004 bytes) must carry."""
     view = memoryview(sample)  # type: ignore[arg-type]
-    head = bytes((view[4], view[5], 0, 0, view[6], 0, 0, 0))
-    return crc32_words(head, view[8:1000])
+    return crc32_words(b"".join((view[4:6], b"\0\0", view[6:7], b"\0\0\0", view[8:1000])))
 
 
 def low_state_crc(sample: bytes | memoryview | Array) -> int:
     """Return the checksum that a LowState sample (2092 bytes) must carry."""
     view = memoryview(sample)  # type: ignore[arg-type]
-    head = b"".join((view[4:14], b"\0\0", view[16:74], b"\0\0", bytes((view[74], 0, 0, 0))))
-    return crc32_words(head, view[76:2088])
+    return crc32_words(b"".join((view[4:14], b"\0\0", view[16:74], b"\0\0", view[74:75], b"\0\0\0", view[76:2088])))
 
 
 # reading --------------------------------------------------------------------------------------------
@@ -189,27 +189,43 @@ def read_bms_state(data: bytes) -> Array | None:
     return _view(data, BMS_STATE_SAMPLE)
 
 
-def state_of(sample: Array, robot: Robot, stamp_ns: int = 0, battery: float = float("nan")) -> RobotState:
-    """Return what a LowState sample measures, in the order of the robot's joints.
+class LowStateReader:
+    """Takes LowState samples apart, in the order of the robot's joints.
 
-    An orientation that is none, such as the zeros of a dead IMU, becomes NaN: zeros would pass for upright.
+    Works on the bytes, with offsets looked up once: a record's fields would cost three times as long (measured).
     """
-    motors, slots = sample["motor_state"], robot.motor_slots
-    imu = sample["imu_state"]
-    with np.errstate(invalid="ignore"):  # strangers may send anything; the gate looks for NaN
-        quat: Array = imu["quaternion"].astype(float)
-        if not 0.9 < float((quat * quat).sum()) < 1.1:
-            quat = np.full(4, np.nan)
+
+    def __init__(self, robot: Robot) -> None:
+        first = _MOTORS_AT // 4 + MOTOR_STATE.itemsize // 4 * robot.motor_slots
+        self._measured = np.stack([first + 1, first + 2, first + 4])  # q, dq, tau_est, in words
+        self._temperatures = 2 * first[:, None] + np.array([10, 11])  # in half words
+
+    def motors(self, data: bytes) -> Array:
+        """Return position in rad, speed in rad/s and torque in N m of each joint. Shape (3, J)."""
+        with np.errstate(invalid="ignore"):  # strangers may send anything; the gate looks for NaN
+            return np.frombuffer(data, "<f4", 523)[self._measured].astype(float)
+
+    def state(self, data: bytes, stamp_ns: int = 0, battery: float = float("nan")) -> RobotState:
+        """Return what a sample measures.
+
+        An orientation that is none, such as the zeros of a dead IMU, becomes NaN: zeros would pass for upright.
+        """
+        joint_pos, joint_vel, joint_torque = self.motors(data)
+        with np.errstate(invalid="ignore"):
+            imu: Array = np.frombuffer(data, "<f4", 10, _IMU_AT).astype(float)
+            quat = imu[:4]
+            if not 0.9 < float(quat.dot(quat)) < 1.1:
+                quat[:] = np.nan
         return RobotState(
             stamp_ns=stamp_ns,
-            tick=int(sample["tick"]),
-            joint_pos=motors["q"][slots].astype(float),
-            joint_vel=motors["dq"][slots].astype(float),
-            joint_torque=motors["tau_est"][slots].astype(float),
-            joint_temperature=motors["temperature"][slots].max(-1).astype(float),
+            tick=int.from_bytes(data[_TICK_AT : _TICK_AT + 4], "little"),
+            joint_pos=joint_pos,
+            joint_vel=joint_vel,
+            joint_torque=joint_torque,
+            joint_temperature=np.frombuffer(data, "<i2", 1046)[self._temperatures].max(1).astype(float),
             base_quat_w=quat,
-            base_ang_vel_b=imu["gyroscope"].astype(float),
-            base_lin_acc_b=imu["accelerometer"].astype(float),
+            base_ang_vel_b=imu[4:7],
+            base_lin_acc_b=imu[7:10],
             battery=battery,
         )
 

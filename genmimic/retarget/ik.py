@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +27,9 @@ SETTLED = 1e-6
 
 SETTLE_STEP_RAD = 0.15
 """Largest step of a joint on that way when parts are kept apart: a longer one could pass through."""
+
+UNLIMITED = 1e30
+"""What daqp takes for no bound."""
 
 NEAR = 0.06
 """Parts nearer than this, in m, beyond their clearance, are watched."""
@@ -115,20 +119,13 @@ class KeypointIk:
             raise MissingDependencyError(
                 f"retargeting needs daqp and mujoco ({error}); pip install 'genmimic-ros[retarget]'"
             ) from None
-        from genmimic.sim.mjcf import build_model
-
         self.robot = robot
         self.solutions = 0
         """Quadratic programmes solved so far."""
         self._mujoco, self._daqp = mujoco, daqp
         self._iterations = iterations
         self._clearance = clearance
-        model = build_model(
-            robot, visuals=False, self_collision=clearance is not None, fall_contact=False, tether=False
-        )
-        if clearance is not None:
-            model.geom_contype[model.geom("floor").id] = 0
-            model.geom_margin[:] = 0.5 * (clearance + NEAR)  # of a pair: the sum
+        model = _model(robot, clearance)
         self._model, self._data = model, mujoco.MjData(model)
         knees = [idx for idx, name in enumerate(robot.joint_names) if "knee" in name]
         self._lower, self._upper = robot.joint_lower + limit_margin, robot.joint_upper - limit_margin
@@ -137,9 +134,9 @@ class KeypointIk:
             yaws = [idx for idx, name in enumerate(robot.joint_names) if "hip_yaw" in name]
             self._lower[yaws] = np.maximum(self._lower[yaws], -hip_yaw_max)
             self._upper[yaws] = np.minimum(self._upper[yaws], hip_yaw_max)
-        self._step = np.full(model.nv, np.inf)
+        self._step = np.full(model.nv, UNLIMITED)
         self._step[6:] = speed_fraction * robot.joint_speed / (rate_hz * iterations)
-        self._settle_step = np.full(model.nv, np.inf)
+        self._settle_step = np.full(model.nv, UNLIMITED)
         if clearance is not None:
             self._settle_step[6:] = SETTLE_STEP_RAD
         pulls = [
@@ -239,12 +236,10 @@ class KeypointIk:
         if self._clearance is not None:
             apart, room = self._separation()
         if room is not None:
-            high, low = np.concatenate([high, np.full(len(room), 1e30)]), np.concatenate([low, room])
+            high, low = np.concatenate([high, np.full(len(room), UNLIMITED)]), np.concatenate([low, room])
         sense: np.ndarray = np.zeros(len(high), np.int32)
         sense[len(gradient) :] = _SOFT
-        step, _, flag, _ = self._daqp.solve(
-            rows.T @ rows + self._ridge, gradient, apart, np.clip(high, -1e30, 1e30), np.clip(low, -1e30, 1e30), sense
-        )
+        step, _, flag, _ = self._daqp.solve(rows.T @ rows + self._ridge, gradient, apart, high, low, sense)
         self.solutions += 1
         if flag <= 0:  # stay: the next frame tries again
             return 0.0
@@ -296,11 +291,26 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
 
 
+@lru_cache(maxsize=4)
+def _model(robot: Robot, clearance: float | None):  # noqa: ANN202
+    """Return the compiled robot, shared and not to be changed; with ``clearance``, parts that are near are contacts."""
+    from genmimic.sim.mjcf import build_model
+
+    model = build_model(robot, visuals=False, self_collision=clearance is not None, fall_contact=False, tether=False)
+    if clearance is not None:
+        model.geom_contype[model.geom("floor").id] = 0
+        model.geom_margin[:] = 0.5 * (clearance + NEAR)  # of a pair: the sum
+    return model
+
+
+_TURN_IDX = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+_TURN_SIGN = np.array([[1, 1, 1, 1], [-1, 1, -1, 1], [-1, 1, 1, -1], [-1, -1, 1, 1]], float)
+
+
 def _turn(quat: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Return the rotation vectors from ``goal`` to ``quat``. Shapes (n, 4) to (n, 3)."""
-    gw, gv, qw, qv = goal[:, :1], goal[:, 1:], quat[:, :1], quat[:, 1:]
-    real = qw * gw + (qv * gv).sum(-1, keepdims=True)
-    vector = gw * qv - qw * gv - _cross(qv, gv)
+    delta = np.matmul(goal[:, _TURN_IDX] * _TURN_SIGN, quat[:, :, None])[:, :, 0]  # quat times goal's inverse
+    real, vector = delta[:, :1], delta[:, 1:]
     vector = np.where(real < 0.0, -vector, vector)
     norm = np.sqrt((vector * vector).sum(-1, keepdims=True))
     angle = 2.0 * np.arctan2(norm, np.abs(real))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,21 +69,27 @@ def prepare(
     *,
     robot: Robot = G1_23DOF,
     rollouts: int = 4,
+    crop: Sequence[int] | None = None,
+    height: float | None = None,
 ) -> Prepared:
     """Lift (a video) or read (anything else), retarget, repair and check, with one line to ``say`` per stage.
 
-    Leaves the person's motion, the robot's motion, and pictures of its check in ``folder``.
+    Leaves the person's motion, the robot's motion, and pictures of its check in ``folder``. ``crop``: left, top, width
+    and height in pixels of the part of a video's picture to look at; ``height``: of the person, in m.
 
     Raises:
         GenMimicError: The input is not usable, or a package that is needed is missing.
     """
     source = Path(name)
-    person = read_person(source, say)
+    person = read_person(source, say, crop, height)
     save_human_motion(folder / PERSON_NAME, person)
     sure = float((person.confidence >= 0.3).mean())
     say(f"person   {person.duration:.2f} s at {person.fps:g} Hz, {100 * sure:.0f} % of the joints seen")
 
-    retargeted = retarget_human(person, robot)
+    seen = seen_part(person)
+    if len(seen) < len(person):
+        say(f"person   kept {seen.duration:.2f} s of it: before and after, nobody is seen")
+    retargeted = retarget_human(seen, robot)
     report = retargeted.report
     say(
         f"robot    {report.error_cm} cm from the person's pose, standing feet slide {report.skate_cm_s} cm/s, "
@@ -102,15 +108,29 @@ def prepare(
     return Prepared(path, person, retargeted, checked)
 
 
-def read_person(path: Path, say: Callable[[str], None] = lambda line: None) -> HumanMotion:
-    """Return the person of a video, lifted, or of a human motion of any known format."""
+def read_person(
+    path: Path,
+    say: Callable[[str], None] = lambda line: None,
+    crop: Sequence[int] | None = None,
+    height: float | None = None,
+) -> HumanMotion:
+    """Return the person of a video, lifted, or of a human motion of any known format; see `prepare`."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from genmimic.lift import lift_video
 
-        lifted = lift_video(path, say=say)
+        lifted = lift_video(path, crop=crop, height=height, say=say)
         for note in lifted.notes:
             say(f"video    {note}")
         return lifted.motion
     from genmimic.lift import read_human
 
-    return read_human(path)
+    return read_human(path, height=height)
+
+
+def seen_part(person: HumanMotion) -> HumanMotion:
+    """Return the frames from the first to the last in which most of the body is seen; all when it never is."""
+    sure = np.flatnonzero((person.confidence >= 0.3).mean(-1) >= 0.5)
+    if len(sure) < max(2, 0.5 * person.fps):
+        return person
+    part = slice(int(sure[0]), int(sure[-1]) + 1)
+    return replace(person, joint_pos=person.joint_pos[part], confidence=person.confidence[part], smpl=None)

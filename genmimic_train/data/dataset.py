@@ -116,7 +116,8 @@ def read_any(path: Path, robot: Robot = G1_23DOF) -> Motion:
         raise first or error from None
     entry = index_entry(path)
     if entry is not None:
-        kept: dict[str, Any] = {key: entry[key] for key in ("repo", "path", "commit", "licence", "content") if key in entry}
+        told = ("repo", "path", "commit", "licence", "content")
+        kept: dict[str, Any] = {key: entry[key] for key in told if key in entry}
         motion = replace(motion, source={**motion.source, **kept})
     return motion
 

@@ -57,6 +57,7 @@ STYLES = {
     "calm": GestureStyle(),
     "quick": GestureStyle(move_s=(0.18, 0.6), hold_s=(0.0, 0.3), stance_m=0.08),
     "deep": GestureStyle(drop_m=0.22, lean_rad=0.2, sway_m=0.04, stance_m=0.08),
+    "boxing": GestureStyle(move_s=(0.18, 0.5), hold_s=(0.0, 0.3), drop_m=0.12, lean_rad=0.18, stance_m=0.18),
     "stepping": GestureStyle(move_s=(0.25, 1.0), stance_m=0.10, step_every_s=1.5),
 }
 
@@ -80,7 +81,7 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     if not 2.0 <= duration_s <= 600.0:
         raise ConfigError(f"duration_s is {duration_s:g}, expected 2 to 600")
     how = STYLES[style]
-    rng = np.random.default_rng([seed, list(STYLES).index(style)])
+    rng = np.random.default_rng([seed, *style.encode()])
     frames = round(duration_s * CONTROL_RATE_HZ) + 1
 
     pose = _poses(robot, how, frames, rng)

@@ -374,5 +374,5 @@ def test_every_public_clip_loads_upright_and_life_sized():
         assert 1.4 < motion.source["height_m"] < 1.9, path.name
         assert 0.5 < motion.pos("left_hip")[:, 2].mean() < 1.25, path.name
         feet = np.minimum(motion.pos("left_ankle")[:, 2], motion.pos("right_ankle")[:, 2])
-        assert 0.0 < np.percentile(feet, 10) < 0.16, path.name
+        assert 0.0 < np.percentile(feet, 1) < 0.2, path.name
         assert facing(motion) > 0 or "run" in path.name or "dash" in path.name, path.name

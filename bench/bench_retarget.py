@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good and how fast retargeting and the gate are.
+
+    python bench/bench_retarget.py pairs       # 35 SMPL clips: ours beside the G1 motions made from them elsewhere
+    python bench/bench_retarget.py mocap       # every human motion capture clip: failures, errors, speed
+    python bench/bench_retarget.py speed       # the whole retargeter and live frames, in CPU time
+    python bench/bench_retarget.py corruption  # shipped motions damaged, repaired, and tracked in simulation
+
+``pairs``, ``mocap`` and ``speed`` need the public clips, found by GENMIMIC_SHARED or beside the repository. Times are
+CPU seconds of this process. Prints a table, or with ``--json`` one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genmimic.check import check_motion, judge
+from genmimic.check.corrupt import KINDS, corrupt
+from genmimic.core.errors import GenMimicError
+from genmimic.core.motion import load_motion
+from genmimic.core.robot import G1_23DOF as ROBOT
+from genmimic.core.rotation import quat_rotate
+from genmimic.evaluate.metrics import aligned_keypoints
+from genmimic.retarget import cleaning
+from genmimic.retarget.g1_formats import read_g1_motion
+from genmimic.retarget.g1_to_g1 import source_keypoints
+from genmimic.retarget.g1_variants import VARIANTS
+from genmimic.retarget.human import feet_of, retarget_human, sole_offsets, soles_at
+from genmimic.retarget.human_pose import Targets
+from genmimic.retarget.streaming import StreamingRetargeter
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("GENMIMIC_SHARED", ROOT.parent / "shared")) / "data"
+PARTS = {
+    "hands": ("left_hand", "right_hand"), "elbows": ("left_elbow", "right_elbow"), "head": ("head",),
+    "knees": ("left_knee", "right_knee"), "feet": ("left_ankle_roll", "right_ankle_roll"),
+}  # fmt: skip
+
+
+def smpl_clips() -> list[Path]:
+    """Return the SMPL clips, by name."""
+    found = sorted((SHARED / "smpl_motions" / "asap_video").glob("*.npz"))
+    if not found:
+        raise SystemExit(f"no SMPL clips in {SHARED}; set GENMIMIC_SHARED")
+    return found
+
+
+def pairs() -> dict[str, Any]:
+    """Compare with the G1 motions made from the same clips elsewhere (retargeting of LeCAR-Lab/ASAP)."""
+    from genmimic.lift import read_human
+
+    rows = []
+    for path in smpl_clips():
+        result = retarget_human(read_human(path))
+        motion = result.motion
+        theirs = read_g1_motion(SHARED / "g1_motions" / "asap" / f"0-motions_raw_tairantestbed_smpl_{path.stem}.pkl")
+        pos, quat, joint_pos = source_keypoints(theirs)
+        count = min(len(motion), int((len(theirs) - 1) * motion.fps / theirs.fps) + 1)
+        at = np.minimum(np.arange(count) * theirs.fps / motion.fps, len(theirs) - 1.0)
+        pos, quat = cleaning.interpolate(pos, at), cleaning.interpolate_quat(quat, at)
+        joint_pos = cleaning.interpolate(joint_pos, at)
+        model = VARIANTS[theirs.model]
+        ours_local = aligned_keypoints(motion.keypoint_pos[:count], motion.root_quat[:count])
+        difference = 100.0 * np.linalg.norm(ours_local - aligned_keypoints(pos, quat[:, 0]), axis=-1)
+        state = _links(motion)
+        rows.append(
+            {
+                "clip": path.stem.removeprefix("video_").removesuffix("_amass"),
+                "difference_cm": float(difference.mean()),
+                **{
+                    f"{part}_cm": float(difference[:, ROBOT.keypoint_idx(names)].mean())
+                    for part, names in PARTS.items()
+                },
+                "ours": _judge(*state, motion.joint_pos, ROBOT, motion.fps, result.targets),
+                "theirs": _judge(pos, quat, joint_pos, model, motion.fps, result.targets),
+            }
+        )
+    return {"clips": len(rows), "rows": rows, "mean": _mean(rows)}
+
+
+def _links(motion: Any) -> tuple[np.ndarray, np.ndarray]:
+    from genmimic.core.kinematics import forward_kinematics
+
+    state = forward_kinematics(ROBOT, motion.root_pos, motion.root_quat, motion.joint_pos)
+    return state.pos, state.quat
+
+
+def _judge(
+    pos: np.ndarray, quat: np.ndarray, joint_pos: np.ndarray, model: Any, fps: float, wanted: Targets
+) -> dict[str, float]:
+    """Feet, ranges and speed of a motion given by its keypoints; the same rules for everybody's."""
+    feet, offset = feet_of(ROBOT), sole_offsets(ROBOT)
+    soles = soles_at(pos[:, feet], quat[:, feet], offset)
+    lowest = soles[..., 2].min((1, 2))
+    level = soles.copy()
+    level[..., 2] -= np.percentile(lowest, 20)  # contacts are found on everybody's own floor
+    contacts = cleaning.foot_contacts(level, fps)
+    tilt = np.arccos(np.clip(quat_rotate(quat[:, feet], np.array([0.0, 0.0, 1.0]))[..., 2], -1.0, 1.0))
+    beyond = np.maximum(model.joint_lower - joint_pos, joint_pos - model.joint_upper)
+    speed = np.abs(np.diff(joint_pos, axis=0)) * fps
+    acceleration = np.abs(np.diff(joint_pos, 2, axis=0)) * fps**2
+    names = [name for part in ("hands", "elbows", "knees", "feet") for name in PARTS[part]]
+    idx = ROBOT.keypoint_idx(names)
+    count = len(pos)
+    off = (pos[:, idx] - pos[:, :1]) - (wanted.pos[:count, idx] - wanted.pos[:count, :1])
+    return {
+        "skate_cm_s": 100.0 * cleaning.skating(soles, contacts, fps),
+        "tilt_deg": float(np.degrees(np.median(tilt[contacts]))) if contacts.any() else 0.0,
+        "sink_cm": 100.0 * max(0.0, -float(lowest.min())),
+        "float_cm": 100.0 * max(0.0, float(np.median(lowest))),
+        "beyond_rad": max(0.0, float(beyond.max())),
+        "beyond_share": float((beyond > 1e-4).any(-1).mean()),
+        "speed_rad_s": float(speed.max()),
+        "accel_p999": float(np.quantile(acceleration, 0.999)),
+        "person_cm": 100.0 * float(np.linalg.norm(off, axis=-1).mean()),
+    }
+
+
+def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    mean: dict[str, Any] = {}
+    for key, value in rows[0].items():
+        if isinstance(value, dict):
+            mean[key] = _mean([row[key] for row in rows])
+        elif isinstance(value, (int, float)):
+            mean[key] = float(np.mean([row[key] for row in rows]))
+    return mean
+
+
+def mocap(every: int = 1) -> dict[str, Any]:
+    """Retarget every motion capture clip."""
+    from genmimic.lift import read_human
+
+    folder = SHARED / "human_mocap"
+    paths = sorted([*folder.rglob("*.bvh.gz"), *folder.rglob("*.amc.gz")])[::every]
+    if not paths:
+        raise SystemExit(f"no motion capture in {SHARED}; set GENMIMIC_SHARED")
+    rows, failures, frames, seconds = [], [], 0, 0.0
+    for path in paths:
+        try:
+            person = read_human(path)
+            begin = time.process_time()
+            result = retarget_human(person)
+            seconds += time.process_time() - begin
+        except GenMimicError as error:
+            failures.append(f"{path.name}: {error}")
+            continue
+        frames += len(result.motion)
+        report = result.report
+        verdict = judge(ROBOT, result.motion)
+        rows.append(
+            {
+                "clip": path.name, "verdict": verdict.verdict, "error_cm": report.error_cm,
+                "skate_cm_s": report.skate_cm_s, "sink_cm": max(0.0, -report.sole_min_cm),
+                "speed_rad_s": report.max_joint_speed,
+                "findings": sorted({finding.kind for finding in verdict.findings}),
+            }
+        )  # fmt: skip
+    verdicts = {name: sum(row["verdict"] == name for row in rows) for name in ("ok", "gantry only", "refused")}
+    return {
+        "clips": len(paths), "failures": failures, "frames": frames, "frames_per_s": frames / seconds,
+        "minutes": frames / 3000.0, "verdicts": verdicts, "mean": _mean(rows), "rows": rows,
+    }  # fmt: skip
+
+
+def speed(repeats: int = 3) -> dict[str, Any]:
+    """Time the whole retargeter, best of some repeats per clip, and live frames."""
+    from genmimic.lift import read_human
+
+    people = [read_human(path) for path in smpl_clips()]
+    retarget_human(people[0])  # builds models and caches
+    frames = human_frames = 0
+    seconds = 0.0
+    for person in people:
+        times = []
+        for _ in range(repeats):
+            begin = time.process_time()
+            result = retarget_human(person)
+            times.append(time.process_time() - begin)
+        frames, human_frames, seconds = frames + len(result.motion), human_frames + len(person), seconds + min(times)
+    person = people[0]
+    live = StreamingRetargeter(person.joint_names, person.fps)
+    times = []
+    for frame in person.joint_pos:
+        begin = time.process_time()
+        live.push(frame)
+        times.append(time.process_time() - begin)
+    return {
+        "robot_frames": frames, "robot_frames_per_s": frames / seconds, "human_frames_per_s": human_frames / seconds,
+        "live_ms_p50": 1e3 * float(np.median(times[5:])), "live_ms_p99": 1e3 * float(np.quantile(times[5:], 0.99)),
+    }  # fmt: skip
+
+
+def corruption(names: Sequence[str], seed: int, policy: str | None) -> dict[str, Any]:
+    """Track shipped motions damaged and repaired, and hold what the robot did against the undamaged motion."""
+    rows = list(_corruption(names, seed, policy))
+    kinds = ("none", *KINDS)
+    table = {kind: _mean([row for row in rows if row["kind"] == kind]) for kind in kinds}
+    return {"motions": list(names), "seed": seed, "rows": rows, "by_kind": table}
+
+
+def _corruption(names: Sequence[str], seed: int, policy: str | None) -> Iterator[dict[str, Any]]:
+    from genmimic.evaluate.rollout import plan, rollout
+    from genmimic.policy import find_policy, find_shipped, load_policy
+    from genmimic.sim.simulated_g1 import SimulatedG1
+
+    student = load_policy(find_policy(policy), ROBOT)
+    sim = SimulatedG1(ROBOT)
+    for name in names:
+        clean = load_motion(find_shipped(name, "motions", ".npz"), ROBOT)
+        goal = aligned_keypoints(clean.keypoint_pos, clean.root_quat)
+        for kind in ("none", *KINDS):
+            damaged = clean if kind == "none" else corrupt(ROBOT, clean, kind, seed=seed)
+            checked = check_motion(ROBOT, damaged, mend=True)
+            row: dict[str, Any] = {"motion": name, "kind": kind, "found": checked.before is not None}
+            row["verdict"] = checked.judgement.verdict
+            for label, motion in (("before", damaged), ("after", checked.motion)):
+                local = aligned_keypoints(motion.keypoint_pos, motion.root_quat)
+                run = rollout(ROBOT, student, plan(ROBOT, motion), sim=sim, goal_frame=student.manifest.goal_frame)
+                start, end = (int(frame) for frame in run.trajectory["motion_frames"])
+                keypoints = aligned_keypoints(
+                    run.trajectory["keypoint_pos"][start:end], run.trajectory["root_quat"][start:end]
+                )
+                row[label] = {
+                    "goal_cm": 100.0 * float(np.linalg.norm(local - goal, axis=-1).mean()),
+                    "robot_cm": 100.0 * float(np.linalg.norm(keypoints - goal[: len(keypoints)], axis=-1).mean()),
+                    "no_fall": float(run.metrics["no_fall"]),
+                    "sr": float(run.metrics["sr"]),
+                    "refused": float(judge(ROBOT, motion).verdict == "refused"),
+                }
+            yield row
+
+
+# printing --------------------------------------------------------------------------------------
+def _print_pairs(result: dict[str, Any]) -> None:
+    print("| clip | difference cm | hands | feet | skate ours/theirs cm/s | sole tilt deg | sink cm | float cm | "
+          "beyond range, frames % | person cm |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in [*result["rows"], {"clip": "mean", **result["mean"]}]:
+        ours, theirs = row["ours"], row["theirs"]
+
+        def both(key: str, factor: float = 1.0, ours: dict = ours, theirs: dict = theirs) -> str:  # type: ignore[type-arg]
+            return f"{factor * ours[key]:.1f} / {factor * theirs[key]:.1f}"
+
+        print(
+            f"| {row['clip']} | {row['difference_cm']:.1f} | {row['hands_cm']:.1f} | {row['feet_cm']:.1f} | "
+            f"{both('skate_cm_s')} | {both('tilt_deg')} | {both('sink_cm')} | {both('float_cm')} | "
+            f"{both('beyond_share', 100.0)} | {both('person_cm')} |"
+        )
+
+
+def _print_corruption(result: dict[str, Any]) -> None:
+    print("| damage | goal off clean cm, before/after | robot off clean cm | no fall % | SR % | refused % |")
+    print("|---|---|---|---|---|---|")
+    for kind, row in result["by_kind"].items():
+        before, after = row["before"], row["after"]
+        cells = [f"{before[key]:.1f} / {after[key]:.1f}" for key in ("goal_cm", "robot_cm")]
+        cells += [f"{100 * before[key]:.0f} / {100 * after[key]:.0f}" for key in ("no_fall", "sr", "refused")]
+        print(f"| {kind} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("pairs", "mocap", "speed", "corruption"))
+    parser.add_argument("--every", type=int, default=1, help="of the motion capture clips, take every Nth")
+    parser.add_argument("--motions", nargs="+", help="shipped motions for the corruption test (default: all)")
+    parser.add_argument("--policy", help="for the corruption test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if args.what == "pairs":
+        result = pairs()
+    elif args.what == "mocap":
+        result = mocap(args.every)
+    elif args.what == "speed":
+        result = speed()
+    else:
+        names = args.motions or sorted(path.stem for path in (ROOT / "motions").glob("*.npz"))
+        result = corruption(names, args.seed, args.policy)
+    if args.json:
+        print(json.dumps(result, indent=1))
+    elif args.what == "pairs":
+        _print_pairs(result)
+    elif args.what == "corruption":
+        _print_corruption(result)
+    else:
+        print(json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
