@@ -175,7 +175,8 @@ class RobotLink:
         return (tick - self._tick + 2**31) % 2**32 - 2**31
 
     def _accept(self, now_ns: int, record: wire.Array, data: bytes, sent_ns: int) -> None:
-        state = self._reader.state(data, sent_ns, self._battery)
+        motors = self._reader.motors(data)
+        state = self._reader.state(data, sent_ns, self._battery, motors)
         before = self.state.tick if self.state is not None else 0
         if state.tick < before % 2**32 - 2**31:  # wrapped after 49 days
             state = replace(state, tick=state.tick + 2**32 * (before // 2**32 + 1))
@@ -190,7 +191,6 @@ class RobotLink:
             self._best_offset_ns = offset_ns
         self._late_ns = offset_ns - self._best_offset_ns
         self._best_offset_ns += 1_000.0
-        motors = self._reader.motors(data)
         if self._last_motors is None:
             self._moved_ns[:] = now_ns
         else:

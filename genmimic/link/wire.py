@@ -196,7 +196,7 @@ class LowStateReader:
     """
 
     def __init__(self, robot: Robot) -> None:
-        first = _MOTORS_AT // 4 + MOTOR_STATE.itemsize // 4 * robot.motor_slots
+        first: Array = _MOTORS_AT // 4 + MOTOR_STATE.itemsize // 4 * robot.motor_slots
         self._measured = np.stack([first + 1, first + 2, first + 4])  # q, dq, tau_est, in words
         self._temperatures = 2 * first[:, None] + np.array([10, 11])  # in half words
 
@@ -205,17 +205,19 @@ class LowStateReader:
         with np.errstate(invalid="ignore"):  # strangers may send anything; the gate looks for NaN
             return np.frombuffer(data, "<f4", 523)[self._measured].astype(float)
 
-    def state(self, data: bytes, stamp_ns: int = 0, battery: float = float("nan")) -> RobotState:
-        """Return what a sample measures.
+    def state(
+        self, data: bytes, stamp_ns: int = 0, battery: float = float("nan"), motors: Array | None = None
+    ) -> RobotState:
+        """Return what a sample measures; ``motors`` is what `motors` says of it, where that is known already.
 
         An orientation that is none, such as the zeros of a dead IMU, becomes NaN: zeros would pass for upright.
         """
-        joint_pos, joint_vel, joint_torque = self.motors(data)
+        joint_pos, joint_vel, joint_torque = self.motors(data) if motors is None else motors
         with np.errstate(invalid="ignore"):
             imu: Array = np.frombuffer(data, "<f4", 10, _IMU_AT).astype(float)
-            quat = imu[:4]
-            if not 0.9 < float(quat.dot(quat)) < 1.1:
-                quat[:] = np.nan
+        w, x, y, z = imu[:4].tolist()
+        if not 0.9 < w * w + x * x + y * y + z * z < 1.1:
+            imu[:4] = np.nan
         return RobotState(
             stamp_ns=stamp_ns,
             tick=int.from_bytes(data[_TICK_AT : _TICK_AT + 4], "little"),
@@ -223,7 +225,7 @@ class LowStateReader:
             joint_vel=joint_vel,
             joint_torque=joint_torque,
             joint_temperature=np.frombuffer(data, "<i2", 1046)[self._temperatures].max(1).astype(float),
-            base_quat_w=quat,
+            base_quat_w=imu[:4],
             base_ang_vel_b=imu[4:7],
             base_lin_acc_b=imu[7:10],
             battery=battery,

@@ -11,7 +11,6 @@ from genmimic.core.robot import G1_23DOF as ROBOT
 from genmimic.core.state import RobotState, position_command
 from genmimic.link import remote, wire
 
-
 READER = wire.LowStateReader(ROBOT)
 
 
