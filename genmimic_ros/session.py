@@ -43,6 +43,9 @@ from genmimic_ros.runtime import RECORD_SUB, STATUS_SUB, STREAM_SUB, make_execut
 SETTLE_S = 1.0
 """How long the policy balances before the motion starts."""
 
+FAREWELL_S = 0.3
+"""How long the nodes go on after the robot is damped, so that whoever listens or records hears of it."""
+
 SERVICE_TIMEOUT_S = 5.0
 
 
@@ -346,6 +349,11 @@ class Session:
     def let_go(self, hurried: bool = False) -> None:
         """Leave the robot damped; never raises. Unless ``hurried``, a real one is hoisted by a person before."""
         self.letting_go = True
+        with contextlib.suppress(GenMimicError):
+            self._damp(hurried)
+            self._rest(FAREWELL_S)
+
+    def _damp(self, hurried: bool) -> None:
         try:
             if self.mode in (Mode.MIMIC, Mode.HOLD):
                 self._call("stop", time.monotonic() + 2.0)

@@ -94,7 +94,9 @@ class Listener:
                     return stamp
             if time.monotonic() > until:
                 process.kill()
-                pytest.fail(f"never {modes}, only {self.modes}; it printed {process.communicate()}")
+                log = Path(process.args[process.args.index("--report") + 1]) / "nodes.log"
+                log = log.read_text() if log.is_file() else ""
+                pytest.fail(f"never {modes}, only {self.modes}; it printed {process.communicate()}; nodes:\n{log}")
             self.executor.spin_once(timeout_sec=0.02)
 
     def close(self):
