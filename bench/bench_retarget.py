@@ -2,11 +2,12 @@
 """How good and how fast retargeting and the gate are.
 
     python bench/bench_retarget.py pairs       # 35 SMPL clips: ours beside the G1 motions made from them elsewhere
+    python bench/bench_retarget.py robots      # every public G1 motion brought to our 23 joints (docs/motions.md)
     python bench/bench_retarget.py mocap       # every human motion capture clip: failures, errors, speed
     python bench/bench_retarget.py speed       # the whole retargeter and live frames, in CPU time
     python bench/bench_retarget.py corruption  # shipped motions damaged, repaired, and tracked in simulation
 
-``pairs``, ``mocap`` and ``speed`` need the public clips, found by GENMIMIC_SHARED or beside the repository. Times are
+All but ``corruption`` need the public clips, found by GENMIMIC_SHARED or beside the repository. Times are
 CPU seconds of this process. Prints a table, or with ``--json`` one JSON object.
 """
 
@@ -17,6 +18,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,39 @@ def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         elif isinstance(value, (int, float)):
             mean[key] = float(np.mean([row[key] for row in rows]))
     return mean
+
+
+def robots(every: int = 1) -> dict[str, Any]:
+    """Bring every public motion of another G1 to ours."""
+    from genmimic.retarget.g1_to_g1 import retarget
+
+    folder = SHARED / "g1_motions"
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".pkl", ".gz", ".npz", ".csv"))[::every]
+    if not paths:
+        raise SystemExit(f"no G1 motions in {SHARED}; set GENMIMIC_SHARED")
+    rows, failures, seconds = [], [], 0.0
+    for path in paths:
+        try:
+            source = read_g1_motion(path)
+            begin = time.process_time()
+            motion, report = retarget(source)
+            seconds += time.process_time() - begin
+        except GenMimicError as error:
+            failures.append(f"{path.name}: {error}")
+            continue
+        rows.append(
+            {
+                "clip": path.name,
+                "collection": path.relative_to(folder).parts[0],
+                "frames": len(motion),
+                **asdict(report),
+            }
+        )
+    frames = sum(row["frames"] for row in rows)
+    return {
+        "clips": len(paths), "failures": failures, "minutes": frames / 3000.0, "frames_per_s": frames / seconds,
+        "rows": rows,
+    }  # fmt: skip
 
 
 def mocap(every: int = 1) -> dict[str, Any]:
@@ -256,6 +291,33 @@ def _print_pairs(result: dict[str, Any]) -> None:
         )
 
 
+def _print_robots(result: dict[str, Any]) -> None:
+    print(
+        "| collection | clips | min | mean cm | 95th percentile cm | hands cm | head cm | feet cm | "
+        "fastest joint rad/s, median (max) | skating of standing feet cm/s | lowest sole cm | frames repaired | "
+        "clips with jumps |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for name in dict.fromkeys(row["collection"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["collection"] == name]
+
+        def of(key: str, rows: list[dict[str, Any]] = rows) -> np.ndarray:
+            return np.array([row[key] for row in rows], float)
+
+        print(
+            f"| {name} | {len(rows)} | {of('frames').sum() / 3000.0:.1f} | {of('error_cm').mean():.2f} "
+            f"({of('error_cm').max():.2f}) | {of('error_p95_cm').mean():.1f} ({of('error_p95_cm').max():.1f}) | "
+            f"{of('hands_cm').mean():.2f} | {of('head_cm').mean():.2f} | {of('feet_cm').mean():.2f} | "
+            f"{np.median(of('max_joint_speed')):.1f} ({of('max_joint_speed').max():.1f}) | "
+            f"{of('source_skate_cm_s').mean():.1f} to {of('skate_cm_s').mean():.1f} | {of('sole_min_cm').min():.2f} | "
+            f"{of('repaired_frames').sum():.0f} | {(of('flight_frames') > 0).sum()} |"
+        )
+    print(
+        f"{result['clips']} clips, {len(result['failures'])} failures {result['failures']}, "
+        f"{result['minutes']:.1f} min, {result['frames_per_s']:.0f} frames per CPU second"
+    )
+
+
 def _print_corruption(result: dict[str, Any]) -> None:
     print("| damage | goal off clean cm, before/after | robot off clean cm | no fall % | SR % | refused % |")
     print("|---|---|---|---|---|---|")
@@ -269,8 +331,8 @@ def _print_corruption(result: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("pairs", "mocap", "speed", "corruption"))
-    parser.add_argument("--every", type=int, default=1, help="of the motion capture clips, take every Nth")
+    parser.add_argument("what", choices=("pairs", "robots", "mocap", "speed", "corruption"))
+    parser.add_argument("--every", type=int, default=1, help="of robots and mocap, take every Nth clip")
     parser.add_argument("--motions", nargs="+", help="shipped motions for the corruption test (default: all)")
     parser.add_argument("--policy", help="for the corruption test")
     parser.add_argument("--seed", type=int, default=0)
@@ -278,6 +340,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "pairs":
         result = pairs()
+    elif args.what == "robots":
+        result = robots(args.every)
     elif args.what == "mocap":
         result = mocap(args.every)
     elif args.what == "speed":
@@ -289,6 +353,8 @@ def main() -> None:
         print(json.dumps(result, indent=1))
     elif args.what == "pairs":
         _print_pairs(result)
+    elif args.what == "robots":
+        _print_robots(result)
     elif args.what == "corruption":
         _print_corruption(result)
     else:

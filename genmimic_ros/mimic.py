@@ -20,7 +20,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from genmimic.core.errors import ConfigError
 from genmimic.core.motion import Motion
+from genmimic.evaluate.report import REPORT_NAME
 from genmimic.policy import Policy, find_policy, load_policy
+from genmimic.record.reader import RECORDING_NAME
 from genmimic.retarget.pipeline import needs_preparing, prepare
 from genmimic_ros.nodes.motion_reference_node import read_motion
 from genmimic_ros.session import (
@@ -30,6 +32,7 @@ from genmimic_ros.session import (
     check_params,
     default_report_folder,
     report_of,
+    require_gate,
     run_session,
     save,
     summary_text,
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         noise=args.noise,
         seed=args.seed,
         ready_timeout_s=SessionParams.ready_timeout_s if args.robot == "sim" else READY_TIMEOUT_S,
+        on_gantry=args.on_gantry,
+        override_gate=args.override_gate,
     )
     _check(args, params)
     policy = load_policy(find_policy(args.policy))
@@ -75,12 +80,14 @@ def run(args: argparse.Namespace) -> int:
         folder = _report_folder(args, Path(args.motion).name.split(".")[0])
         params = replace(params, motion=_prepared(args, folder, policy))
         motion = read_motion(params.motion)
+        gate = require_gate(params, motion, policy.path)
     else:
         motion = read_motion(args.motion)
+        gate = require_gate(params, motion, policy.path)
         folder = _report_folder(args, motion.name)
     with _terminable() as interrupt, tempfile.TemporaryDirectory(prefix="genmimic-") as scratch:
         try:
-            return _run(args, params, motion, policy, folder, Path(scratch), interrupt)
+            return _run(args, params, motion, policy, gate, folder, Path(scratch), interrupt)
         except KeyboardInterrupt:
             print("genmimic: interrupted; the robot is damped and the nodes are stopped", file=sys.stderr)
             return EXIT_INTERRUPTED
@@ -96,17 +103,11 @@ def _report_folder(args: argparse.Namespace, name: str) -> Path:
 
 
 def _prepared(args: argparse.Namespace, folder: Path, policy: Policy) -> str:
-    """Make a robot motion of a video or a human motion, telling what happens; return its path.
-
-    The simulated robot tries what the gate refuses, too; the real one does not.
-    """
+    """Make a robot motion of a video or a human motion, telling what happens; return its path."""
     prepared = prepare(
         args.motion, folder, policy.path, lambda line: print(line, file=sys.stderr, flush=True), crop=args.crop,
         height=args.height,
     )  # fmt: skip
-    judgement = prepared.checked.judgement
-    if args.robot == "g1" and judgement.verdict == "refused":
-        raise ConfigError(f"{args.motion}: refused by the gate, see {folder}: {judgement.findings[0].text}")
     return str(prepared.path)
 
 
@@ -136,18 +137,19 @@ def _run(
     params: SessionParams,
     motion: Motion,
     policy: Policy,
+    gate: dict[str, str],
     folder: Path,
     scratch: Path,
     interrupt: Interrupt,
 ) -> int:
     prepare_environment(scratch)
     log = folder / "nodes.log"
-    log.write_text("")
+    log.write_text(f"motion gate: {json.dumps(gate)}\n" if gate else "")
     status = StatusLine()
     # what Ctrl-C means is decided here, not by ROS: first the robot, then the nodes
     with NodeStack(log, scratch / "nodes") as stack:
         try:
-            return _perform(args, params, motion, policy, folder, stack, status, interrupt)
+            return _perform(args, params, motion, policy, gate, folder, stack, status, interrupt)
         except NodeDiedError as error:
             status.clear()
             print(f"genmimic: error: {error.last_words or error}", file=sys.stderr)
@@ -162,11 +164,14 @@ def _perform(
     params: SessionParams,
     motion: Motion,
     policy: Policy,
+    gate: dict[str, str],
     folder: Path,
     stack: NodeStack,
     status: StatusLine,
     interrupt: Interrupt,
 ) -> int:
+    if args.record:
+        _start_recorder(args, params, policy, folder, stack)
     _start_nodes(args, params, policy, stack)
     interrupt.deferred = True
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -195,7 +200,8 @@ def _perform(
     died = stack.death
     if died is not None and not session.performances:
         raise died
-    report = report_of(session, motion, policy.path, nodes=stack.usage(), reason=reason)
+    facts = {"gate": gate} if gate else {}
+    report = report_of(session, motion, policy.path, nodes=stack.usage(), reason=reason, **facts)
     status.clear()
     save(folder, session, report, motion)
     if args.json:
@@ -206,6 +212,21 @@ def _perform(
     if died is not None:
         print(f"genmimic: error: {died}", file=sys.stderr)
     return EXIT_GOOD if report["success"] and not reason else EXIT_BAD
+
+
+def _start_recorder(
+    args: argparse.Namespace, params: SessionParams, policy: Policy, folder: Path, stack: NodeStack
+) -> None:
+    stack.start_optional(
+        "record_node",
+        "record.yaml",
+        path=str((folder / RECORDING_NAME).resolve()),
+        motion=str(_absolute(params.motion)),
+        policy=str(policy.path.resolve()),
+        robot=params.robot,
+        asked=json.dumps({name: value for name, value in vars(args).items() if value not in (None, False)}, default=str),
+        report=str((folder / REPORT_NAME).resolve()),
+    )
 
 
 def _start_nodes(args: argparse.Namespace, params: SessionParams, policy: Policy, stack: NodeStack) -> None:

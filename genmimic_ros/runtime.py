@@ -52,6 +52,12 @@ STATUS_SUB = _qos(1, reliable=True, latched=True)
 RECORD_SUB = _qos(1000, reliable=True, latched=False)
 """How a recorder reads anything: all of it."""
 
+RECORD_STREAM_SUB = _qos(1000, reliable=False, latched=False)
+"""How record_node reads a stream: no writer ever waits for it, or sends anything twice."""
+
+RECORD_SUB_LATCHED = _qos(1000, reliable=True, latched=True)
+"""How record_node reads a status: the last one before it came, too."""
+
 # Ticks --------------------------------------------------------------------------------------------
 LATE_NS = 5_000_000
 """A tick that starts later than this after its deadline counts as late."""

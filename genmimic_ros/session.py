@@ -20,6 +20,7 @@ import numpy as np
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
+from genmimic.check import require_verdict, verdict_problem
 from genmimic.core.errors import ConfigError, GenMimicError
 from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.modes import APPLIED, DAMPING, Mode
@@ -65,6 +66,12 @@ class SessionParams:
     seed: int = parameter(0, "Seed of that noise, for the report", low=0)
     ready_timeout_s: float = parameter(
         60.0, "How long the nodes and the robot may take until the motion can start", unit="s", low=5, high=600
+    )
+    on_gantry: bool = parameter(
+        False, "Whether the real robot hangs in its gantry throughout, so that the verdict 'gantry only' passes"
+    )
+    override_gate: bool = parameter(
+        False, "Play on the real robot what has not passed the motion gate; goes into log and report"
     )
 
 
@@ -494,6 +501,28 @@ class Session:
         return Performance(trajectory, outcome, fell_at_s, metrics)
 
 
+def require_gate(params: SessionParams, motion: Motion, policy: str | Path) -> dict[str, str]:
+    """Return what the motion gate says about a motion on the real robot, for the report; nothing on a simulated one.
+
+    Args:
+        params: Of the session.
+        motion: That will be played.
+        policy: File of the policy that will run.
+
+    Returns:
+        ``verdict``, and where it is ``overridden`` the ``reason`` for which it would have been refused.
+
+    Raises:
+        GateError: It may not be played: no verdict, another motion's or policy's, or none that passes.
+    """
+    if params.robot != "g1":
+        return {}
+    digest = file_sha256(policy)
+    verdict = require_verdict(motion, digest, params.override_gate, params.on_gantry)
+    reason = verdict_problem(motion, digest, params.on_gantry)
+    return {"verdict": verdict} if reason is None else {"verdict": verdict, "reason": reason}
+
+
 def report_of(session: Session, motion: Motion, policy: Path, **facts: Any) -> dict[str, Any]:
     """Return the report of a session's performances; ``facts`` are further entries."""
     params = session.params
@@ -541,6 +570,8 @@ def summary_text(report: dict[str, Any]) -> str:
         ("pose error", f"{_text(total['lmpkpe_nt_cm'], 1)} cm, hands {_text(total['hands_cm'], 1)} cm"),
         ("place", f"{_text(total['mpkpe_nt_cm'], 1)} cm off in the world, {_text(total['drift_m'], 2)} m at the end"),
     ]
+    if "gate" in report:
+        rows.append(("motion gate", ": ".join(report["gate"].values())))
     if "period_ms" in report:
         for label, name in (("period", "period_ms"), ("compute", "compute_ms"), ("latency", "latency_ms")):
             spread = report[name]

@@ -26,6 +26,9 @@ NAMESPACE = "/genmimic"
 GRACE_S = 3.0
 """How long a node may take to stop when asked, before it is killed."""
 
+OPTIONAL_GRACE_S = 15.0
+"""The same for one that the robot does not need: it may have a file to finish."""
+
 _PR_SET_PDEATHSIG = 1
 _PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second up to Humble
 
@@ -126,6 +129,8 @@ class NodeStack:
         self._read = self._log_path.open("r", encoding="utf-8", errors="replace")
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._usage: dict[str, Usage] = {}
+        self._optional: set[str] = set()
+        self._told: set[str] = set()
         self._sampled_s = 0.0
         self._closing = False
         self.death: NodeDiedError | None = None
@@ -140,6 +145,11 @@ class NodeStack:
     def pids(self) -> dict[str, int]:
         """Process number of each node."""
         return {name: child.pid for name, child in self._children.items()}
+
+    def start_optional(self, node: str, config: str, **parameters: Any) -> None:
+        """Do the same for a node whose end is told in the log, and ends nothing else."""
+        self._optional.add(node)
+        self.start(node, config, **parameters)
 
     def start(self, node: str, config: str, **parameters: Any) -> None:
         """Start ``genmimic_ros.nodes.<node>`` with ``config/<config>`` and, over it, ``parameters``."""
@@ -162,7 +172,9 @@ class NodeStack:
         """Raise NodeDiedError when a node has ended; measure those that run, once a second."""
         for name, child in self._children.items():
             code = child.poll()
-            if code is not None and not self._closing:
+            if code is not None and name in self._optional:
+                self._tell_of_end(name, code)
+            elif code is not None and not self._closing:
                 self.death = self.death or NodeDiedError(name, code, self._last_words(name))
                 raise self.death
         now = time.monotonic()
@@ -202,8 +214,9 @@ class NodeStack:
         self._closing = True
         for child in self._children.values():
             _signal(child, signal.SIGINT)
-        deadline = time.monotonic() + GRACE_S
-        for child in self._children.values():
+        now = time.monotonic()
+        for name, child in sorted(self._children.items(), key=lambda item: item[0] in self._optional):
+            deadline = now + (OPTIONAL_GRACE_S if name in self._optional else GRACE_S)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, deadline - time.monotonic()))
         for child in self._children.values():
@@ -219,6 +232,14 @@ class NodeStack:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tell_of_end(self, name: str, code: int) -> None:
+        """Write once into the log, as an error, that an optional node has ended."""
+        if name in self._told or self._closing:
+            return
+        self._told.add(name)
+        self._log.write(f"[ERROR] {name} has ended (exit code {code}); the run goes on without it\n".encode())
+        self._log.flush()
 
     def _last_words(self, node: str) -> str:
         """Return the last line of the log that tells of ``node``'s error."""

@@ -13,15 +13,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genmimic import __version__
+from genmimic.cli.terminal import paint
+from genmimic.cli.usage import Parser, finish
 from genmimic.core.errors import GenMimicError
 
 # Two busy threads that spin cost more than the arithmetic they wait for; before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+_TEACH = (
+    "genmimic-train teacher --run runs/teacher --motions motions \\\n      --config config/train/cpu.yaml --minutes 60"
+)
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code (0 done, 2 bad input)."""
-    parser = argparse.ArgumentParser(prog="genmimic-train", description="Train, distil and export tracking policies.")
+EXAMPLES = {
+    "": (_TEACH, "genmimic-train export runs/student -o policy.onnx"),
+    "dataset": ("genmimic-train dataset clips/ -o data/set --permissive --gestures 2",),
+    "teacher": (_TEACH, "genmimic-train teacher --run runs/teacher --resume --minutes 60"),
+    "student": (
+        "genmimic-train student --run runs/student --teacher runs/teacher \\\n"
+        "      --motions motions --config config/train/cpu.yaml --minutes 30",
+    ),
+    "export": ("genmimic-train export runs/student -o policy.onnx",),
+    "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
+    "pack": ("genmimic-train pack runs/teacher -o training/teacher",),
+    "bench": ("genmimic-train bench",),
+}
+
+
+def build_parser() -> Parser:
+    """Return the parser with every subcommand."""
+    parser = Parser(prog="genmimic-train", description="Train, distil and export tracking policies.")
     parser.add_argument("--version", action="version", version=f"genmimic-train {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -84,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluate.add_argument(
         "--follow", type=float, default=0.0, metavar="S", help="let the goal's place follow the robot (0: it stays)"
     )
-    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
     evaluate.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     evaluate.add_argument("--report", metavar="DIR", help="write report.json there")
     evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -95,12 +115,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     pack.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
     pack.set_defaults(run=_pack)
 
-    args = parser.parse_args(argv)
+    return finish(parser, EXAMPLES)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code (0 done, 2 bad input)."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said what is wrong
+        return stop.code if isinstance(stop.code, int) else 2
     _stop_on_signals()
     try:
         return args.run(args)
     except GenMimicError as error:
-        print(f"genmimic-train: error: {error}", file=sys.stderr)
+        print(paint("genmimic-train: error:", "red", sys.stderr), " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -123,20 +123,27 @@ def require_verdict(motion: Motion, policy_sha256: str, override: bool = False, 
         override: Run it anyway; logged as a warning with the reason it would have been refused for.
         on_gantry: The robot hangs in its gantry, so that ``gantry only`` passes too.
 
+    Returns:
+        One of `VERDICTS`, or ``overridden``.
+
     Raises:
         GateError: Not checked, changed since, checked with another policy or without one, or not passed.
     """
-    record = motion.source.get("check")
-    problem = _problem(motion, record, policy_sha256, on_gantry)
+    problem = verdict_problem(motion, policy_sha256, on_gantry)
     if problem is None:
-        return str(record["verdict"])  # type: ignore[index]
+        return str(motion.source["check"]["verdict"])
     if not override:
         raise GateError(f"motion {motion.name!r} may not run on the real robot: {problem}")
     _log.warning("gate overridden for motion %r: %s", motion.name, problem)
     return "overridden"
 
 
-def _problem(motion: Motion, record: object, policy_sha256: str, on_gantry: bool) -> str | None:
+def verdict_problem(motion: Motion, policy_sha256: str, on_gantry: bool = False) -> str | None:
+    """Return why a motion may not run on the real robot, one line with what to do about it; None when it may.
+
+    Arguments as those of `require_verdict`.
+    """
+    record = motion.source.get("check")
     if not isinstance(record, Mapping) or record.get("format") != CHECK_FORMAT:
         return "it has not been checked; run `genmimic check FILE`"
     if record.get("motion_sha256") != motion_digest(motion):
@@ -153,4 +160,6 @@ def _problem(motion: Motion, record: object, policy_sha256: str, on_gantry: bool
         return None
     findings = record.get("findings") or [{}]
     reason = findings[0].get("text", "no reason given") if isinstance(findings[0], Mapping) else "no reason given"
+    if verdict == "gantry only":
+        return f"its verdict is {verdict!r}: {reason}; say so when the robot hangs in its gantry (--on-gantry)"
     return f"its verdict is {verdict!r}: {reason}"

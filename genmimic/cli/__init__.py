@@ -7,30 +7,31 @@ load inside ``run``, so that ``genmimic --help`` is quick.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from genmimic import __version__
+from genmimic.cli.terminal import paint
+from genmimic.cli.usage import EXAMPLES, Parser, finish
 from genmimic.core.errors import GenMimicError
 
-COMMANDS = ("mimic", "evaluate", "inspect", "convert", "lift", "retarget", "check", "doctor", "twin", "drill")
+COMMANDS = ("mimic", "evaluate", "inspect", "convert", "lift", "retarget", "check", "view", "doctor", "twin", "drill")
 """Modules of this package, in the order of the help text."""
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser with every subcommand."""
-    parser = argparse.ArgumentParser(prog="genmimic", description="A Unitree G1 does what a person in a video does.")
+    parser = Parser(prog="genmimic", description="A Unitree G1 does what a person in a video does.")
     parser.add_argument("--version", action="version", version=f"genmimic {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"genmimic.cli.{name}").add_parser(subparsers)
-    return parser
+    return finish(parser, EXAMPLES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except GenMimicError as error:
-        print(f"genmimic: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(paint("genmimic: error:", "red", sys.stderr), " ".join(str(error).split()), file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("genmimic: interrupted", file=sys.stderr)

@@ -32,6 +32,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name (default: student)")
     parser.add_argument("--robot", choices=("sim", "g1"), default="sim", help="which robot (default: %(default)s)")
     parser.add_argument("--interface", metavar="IF", help="network interface that the real robot is on")
+    parser.add_argument(
+        "--on-gantry", action="store_true", help="the real robot hangs in its gantry: the verdict `gantry only` passes"
+    )
+    parser.add_argument(
+        "--override-gate",
+        action="store_true",
+        help="play on the real robot what has not passed `genmimic check`; goes into log and report",
+    )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play it N times (default: %(default)s)")
     parser.add_argument(
         "--loop-minutes", type=float, default=0.0, metavar="M", help="repeat it for at least M minutes instead"
@@ -43,6 +51,9 @@ def add_parser(subparsers: Any) -> None:
         "--noise", choices=("none", "paper"), default="none", help="on what the policy observes (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of that noise (default: %(default)s)")
+    parser.add_argument(
+        "--no-record", dest="record", action="store_false", help="without run.mcap, the recording in the report's folder"
+    )
     parser.add_argument("--no-viz", dest="viz", action="store_false", help="without the node that draws for rviz")
     parser.add_argument("--json", action="store_true", help="print the report instead of a summary")
 

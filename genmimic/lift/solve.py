@@ -53,7 +53,7 @@ FEET = tuple(POINTS.index(f"{side}_{joint}") for side in ("left", "right") for j
 
 HIPS = 2  # the first points
 _N = 3 * len(POINTS)
-_BAND = 2 * _N + 3  # a point's third coordinate two pictures on, hips together
+_HIPS_DEPTH = tuple(3 * hip + 2 for hip in range(HIPS))
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def solve_paths(
 
 
 class _System:
-    """Normal equations of a chain: blocks of one picture, and bands to the next two."""
+    """Normal equations of a chain: blocks of one picture, and what ties them to the next two."""
 
     def __init__(self, frames: int) -> None:
         self.block = np.zeros((frames, _N, _N))
@@ -161,24 +161,39 @@ class _System:
         self.root = np.zeros((3, frames))  # depth of the hips' sum: with itself, t+1 and t+2
 
     def solve(self) -> np.ndarray:
-        from scipy.linalg import solveh_banded
+        """Return the solution, by elimination from the first picture to the last and back. Shape (T, J, 3).
 
+        LAPACK's banded solver does the same, but lets every core work on pieces far too small for it: on a busy machine
+        it is ten times slower.
+        """
         frames = len(self.block)
-        band = np.zeros((_BAND + 1, frames, _N))
-        left, right = 2, 5  # z of the two hips
-        for i in (left, right):
-            for j in (left, right):
-                self.block[:, i, j] += self.root[0]
-        for offset in range(_N):
-            band[_BAND - offset, :, offset:] = np.diagonal(self.block, offset, 1, 2)
-        for step in (1, 2):
-            band[_BAND - step * _N, step:] = self.next[step - 1, :-step]
-            for i in (left, right):
-                for j in (left, right):
-                    band[_BAND - (step * _N + j - i), step:, j] += self.root[step, :-step]
-        flat = band.reshape(_BAND + 1, frames * _N)
-        flat[_BAND] += 1e-9 * flat[_BAND].max()
-        found = solveh_banded(flat, self.right.ravel(), overwrite_ab=True, overwrite_b=True, check_finite=False)
+        depth = np.ix_(range(frames), _HIPS_DEPTH, _HIPS_DEPTH)
+        block, right = self.block, self.right
+        block[depth] += self.root[0, :, None, None]
+        block[:, np.arange(_N), np.arange(_N)] += 1e-9 * block.max()
+        one, two = (np.zeros((frames, _N, _N)) for _ in range(2))
+        for tie, diagonal, root in ((one, self.next[0], self.root[1]), (two, self.next[1], self.root[2])):
+            tie[:, np.arange(_N), np.arange(_N)] = diagonal
+            tie[depth] += root[:, None, None]
+        root_inverse = np.empty((frames, _N, _N))  # of the Cholesky factor
+        found = np.empty((frames, _N))
+        for t in range(frames):
+            root_inverse[t] = np.linalg.inv(np.linalg.cholesky(block[t]))
+            found[t] = root_inverse[t] @ right[t]
+            one[t], two[t] = root_inverse[t] @ one[t], root_inverse[t] @ two[t]
+            if t + 1 < frames:
+                block[t + 1] -= one[t].T @ one[t]
+                right[t + 1] -= one[t].T @ found[t]
+            if t + 2 < frames:
+                one[t + 1] -= one[t].T @ two[t]
+                block[t + 2] -= two[t].T @ two[t]
+                right[t + 2] -= two[t].T @ found[t]
+        for t in range(frames - 1, -1, -1):
+            if t + 1 < frames:
+                found[t] -= one[t] @ found[t + 1]
+            if t + 2 < frames:
+                found[t] -= two[t] @ found[t + 2]
+            found[t] = root_inverse[t].T @ found[t]
         return found.reshape(frames, _N // 3, 3)
 
 

@@ -118,18 +118,27 @@ def watch(handle: int, interface: str, domain: int, kd: float, ramp_s: float) ->
         position, kp, kd_before = (row.copy() for row in page["numbers"])
         limp = damping_command(G1_23DOF, position, kd)
         machine, begin_ns = int(page["mode_machine"]), time.monotonic_ns()
-        reason = "the bridge's process has died or stands still"
-        print(f"guard: {reason}; damping for {SPEAK_S:g} s", file=sys.stderr, flush=True)
+        told = False
 
         def tick(now_ns: int) -> bool:
+            nonlocal told
             done_s = (now_ns - begin_ns) * 1e-9
             left = max(0.0, 1.0 - done_s / ramp_s) if ramp_s > 0.0 else 0.0
             command = replace(limp, kp=left * kp, kd=limp.kd + left * (kd_before - limp.kd))
             writer.write(packer.fill(command, machine))
+            if left == 0.0 and not told:  # first the robot, then words
+                told = True
+                _tell(f"guard: the bridge's process has died or stands still; damping for {SPEAK_S:g} s")
             return done_s < SPEAK_S
 
         run_at(500.0, tick)
     return True
+
+
+def _tell(text: str) -> None:
+    """Say it, if anybody listens: the disk may be full, and whoever read it may be gone."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _ended_well(page: Any) -> bool:

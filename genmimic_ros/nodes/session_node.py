@@ -16,7 +16,16 @@ from genmimic.policy import find_policy
 from genmimic_ros.nodes.motion_reference_node import read_motion
 from genmimic_ros.parameters import declare_parameters
 from genmimic_ros.runtime import prepare_transport
-from genmimic_ros.session import Session, SessionParams, check_params, report_of, run_session, save, summary_text
+from genmimic_ros.session import (
+    Session,
+    SessionParams,
+    check_params,
+    report_of,
+    require_gate,
+    run_session,
+    save,
+    summary_text,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("parameter 'motion' of session_node is empty; expected a file or a shipped motion's name")
         check_params(params)
         motion, policy = read_motion(params.motion), find_policy(params.policy or None)
+        gate = require_gate(params, motion, policy)
+        if "reason" in gate:
+            node.get_logger().warning(f"motion gate overridden: {gate['reason']}")
 
         def check() -> None:
             if asked and session is not None and not session.letting_go:
@@ -49,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         session = Session(node, params, motion, check)
         reason = run_session(session)
-        report = report_of(session, motion, policy, reason=reason)
+        report = report_of(session, motion, policy, reason=reason, **({"gate": gate} if gate else {}))
         print(summary_text(report), flush=True)
         if params.report:
             save(Path(params.report), session, report, motion)

@@ -18,6 +18,10 @@ pytest.importorskip("onnxruntime", reason="policy_node needs onnxruntime")
 pytest.importorskip("mujoco", reason="the twin needs mujoco")
 pytest.importorskip("cyclonedds", reason="needs cyclonedds 11")
 
+from genmimic.check import check_motion  # noqa: E402
+from genmimic.core.motion import load_motion, save_motion  # noqa: E402
+from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "policies" / "student.onnx"
 ROS_DOMAIN, DDS_DOMAIN = (1 + (os.getpid() + offset) % 100 for offset in (50, 51))
@@ -71,12 +75,14 @@ def mimic(*arguments):
 
 @pytest.mark.skipif(not SHIPPED.is_file(), reason="no shipped policy, policies/student.onnx")
 def test_the_robot_waves_as_it_does_in_simulation(twin, tmp_path):
-    process = mimic("wave", "--report", tmp_path, "--json")
+    checked = check_motion(ROBOT, load_motion(ROOT / "motions" / "wave.npz", ROBOT), SHIPPED, rollouts=1)
+    save_motion(tmp_path / "wave.npz", ROBOT, checked.motion)
+    process = mimic(tmp_path / "wave.npz", "--report", tmp_path, "--json")
     out, err = process.communicate(timeout=180)
     log = (tmp_path / "nodes.log").read_text()
     assert process.returncode == 0, err + log
     report = json.loads(out)
-    assert report["success"] and report["robot"] == "g1"
+    assert report["success"] and report["robot"] == "g1" and report["gate"] == {"verdict": "ok"}
     assert report["total"]["sr_local"] == 1.0, "as in simulation (test_mimic.py)"
     assert report["total"]["mpkpe_cm"] is None, "nobody measures where the robot is"
     for words in ("press Start", "press A", "press B"):
@@ -89,10 +95,19 @@ def test_the_robot_waves_as_it_does_in_simulation(twin, tmp_path):
     assert wire["outside"] == {}, "never a command outside the limits"
 
 
+def test_a_motion_that_has_not_passed_the_gate_starts_nothing(balance_policy, tmp_path):
+    process = mimic("wave", "--policy", balance_policy, "--report", tmp_path / "report")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == "" and not (tmp_path / "report").exists()
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and "motion 'wave' may not run on the real robot" in lines[0]
+    assert "run `genmimic check FILE" in lines[0]
+
+
 def test_a_29_joint_robot_is_refused_in_one_line(balance_policy, tmp_path):
     twin = TwinProcess("--mode-machine", "5")
     try:
-        process = mimic("wave", "--policy", balance_policy, "--report", tmp_path)
+        process = mimic("wave", "--policy", balance_policy, "--override-gate", "--report", tmp_path)
         out, err = process.communicate(timeout=90)
         assert process.returncode == 2
         assert "mode_machine 5, a 29-joint G1" in err.strip().splitlines()[-1]
@@ -103,7 +118,7 @@ def test_a_29_joint_robot_is_refused_in_one_line(balance_policy, tmp_path):
 
 def test_a_bridge_that_is_killed_leaves_the_robot_limp(twin, balance_policy, tmp_path):
     """SIGKILL cannot be answered by the bridge: its guard does."""
-    process = mimic("wave", "--policy", balance_policy, "--report", tmp_path)
+    process = mimic("wave", "--policy", balance_policy, "--override-gate", "--report", tmp_path)
     try:
         twin.wait(lambda stats: stats["policy_speaks"])
         bridge = child_of(process.pid, "g1_bridge_node")
@@ -116,6 +131,8 @@ def test_a_bridge_that_is_killed_leaves_the_robot_limp(twin, balance_policy, tmp
         assert wire["outside"] == {} and wire["stiff_after_limp"] == 0
         out, err = process.communicate(timeout=60)
         assert process.returncode == 1 and "g1_bridge_node has died (signal SIGKILL)" in err
+        assert "gate overridden for motion 'wave'" in err
+        assert '"verdict": "overridden"' in (tmp_path / "nodes.log").read_text().splitlines()[0]
     finally:
         process.kill()
         process.communicate()

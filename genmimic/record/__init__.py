@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings of runs, as MCAP: written while the robot moves, read without ROS."""

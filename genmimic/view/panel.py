@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of the side panel that replay and live view share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from genmimic.view.pictures import Film
+from genmimic.view.scene import RobotScene
+
+LINE_COLOURS = ("#4da3ff", "#ffb347", "#9aa4b2")
+
+_LABELS = {
+    "robot": "robot",
+    "keypoints": "robot keypoints (white)",
+    "goal": "goal keypoints (blue)",
+    "errors": "error lines",
+    "contacts": "soles on the floor (green)",
+    "rope": "gantry rope",
+}
+
+
+def dress(viser: Any) -> None:
+    """Set the page's looks: dark, without a logo or the button that shares through a server elsewhere."""
+    viser.gui.configure_theme(
+        dark_mode=True, show_logo=False, show_share_button=False, control_width="medium", brand_color=(38, 110, 196)
+    )
+    viser.gui.main_panel.dock_right()
+    viser.gui.main_panel.set_width(340)
+
+
+def add_display(viser: Any, scene: RobotScene, names: Sequence[str]) -> None:
+    """Add the switches for what is drawn."""
+    gui = viser.gui
+    with gui.add_folder("Show", expand_by_default=False):
+        for name in names:
+            box = gui.add_checkbox(_LABELS[name], scene.shown[name])
+            box.on_update(lambda event, name=name: scene.show(name, bool(event.target.value)))
+        follow = gui.add_checkbox("keep the robot in the middle", scene.follow)
+        follow.on_update(lambda event: setattr(scene, "follow", bool(event.target.value)))
+        gui.add_button("Camera back to start").on_click(lambda _: scene.look_at_robot())
+
+
+class Plot:
+    """Curves over time.
+
+    Args:
+        viser: The ``viser.ViserServer``.
+        title: Above it.
+        labels: Of the curves, with units.
+        height: In pixels.
+        low: Lower end of the y axis; with ``high``, fixed.
+        high: Upper end.
+        steps: Draw steps, for modes.
+        widths: Of the lines, in pixels; 0 draws points alone.
+    """
+
+    def __init__(
+        self,
+        viser: Any,
+        title: str,
+        labels: Sequence[str],
+        *,
+        height: int = 150,
+        low: float | None = None,
+        high: float | None = None,
+        time_unit: str = "s",
+        dots: Sequence[int] = (),
+    ) -> None:
+        uplot = __import__("viser.uplot", fromlist=["uplot"])
+        series = [uplot.Series(label=f"t [{time_unit}]")]
+        for idx, label in enumerate(labels):
+            colour = LINE_COLOURS[idx % len(LINE_COLOURS)]
+            if idx in dots:
+                series.append(
+                    uplot.Series(label=label, stroke="#ffffff", width=0, points={"show": True, "size": 9})
+                )  # fmt: skip
+            else:
+                series.append(uplot.Series(label=label, stroke=colour, width=1.6, points={"show": False}))
+        scales: dict[str, Any] = {"x": uplot.Scale(time=False)}
+        scales["y"] = uplot.Scale(auto=True) if low is None or high is None else uplot.Scale(range=(low, high))
+        axis = {"stroke": "#b9c2cf", "grid": {"stroke": "#39414d", "width": 1}, "ticks": {"stroke": "#39414d"}}
+        empty = np.zeros(2)
+        self._handle = viser.gui.add_uplot(
+            (np.array([0.0, 1.0]), *(np.full(2, np.nan) for _ in labels)),
+            tuple(series),
+            title=title,
+            scales=scales,
+            axes=({**axis, "size": 30}, {**axis, "size": 44}),
+            legend={"show": True, "live": False},
+            cursor={"show": False},
+            height=height,
+            padding=(6, 10, 0, 0),
+        )
+        del empty
+
+    def set(self, t: np.ndarray, *curves: np.ndarray) -> None:
+        """Draw curves over times in s, all of the same length."""
+        if len(t) >= 2:
+            self._handle.data = (np.asarray(t, float), *(np.asarray(curve, float) for curve in curves))
+
+
+class FilmStrip:
+    """The source video in the panel.
+
+    Args:
+        viser: The ``viser.ViserServer``.
+        film: Its pictures.
+        label: Above it.
+    """
+
+    def __init__(self, viser: Any, film: Film, label: str = "source video") -> None:
+        self._film = film
+        self._number = 0
+        self._handle = viser.gui.add_image(film.image(0), label=label, format="jpeg", jpeg_quality=75)
+
+    def show(self, time_s: float) -> None:
+        """Show the picture of a time since the video's start."""
+        number = self._film.at(time_s)
+        if number != self._number:
+            self._number = number
+            self._handle.image = self._film.image(number)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot, its goal and their difference in the browser. Only what has changed is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genmimic.core.kinematics import link_kinematics, soles_of_links
+from genmimic.core.robot import G1_23DOF, Robot
+from genmimic.core.rotation import quat_rotate
+from genmimic.sim.shapes import TETHER_HOOK
+from genmimic.view.meshes import LinkMesh, disc, robot_meshes, sphere
+
+ROBOT_RGB, GOAL_RGB = (250, 250, 250), (26, 153, 255)
+"""Keypoints of the robot and of its goal."""
+
+CONTACT_RGB, SLACK_RGB, TAUT_RGB = (60, 220, 110), (150, 150, 150), (255, 150, 40)
+
+CONTACT_M = 0.01
+"""A sole no higher above the floor counts as touching it."""
+
+ANCHOR_M = 2.5
+"""Height in m of the gantry's hook, as in simulation; on hardware only a picture."""
+
+TAUT_N = 20.0
+"""From here on the rope is drawn as pulling."""
+
+ERROR_LIMIT_M = 0.2
+"""An error line of this length is fully red."""
+
+_STILL_M, _STILL_QUAT = 2e-4, 2e-4
+"""A link that has moved less is not sent again."""
+
+_HIDDEN = 1e-4
+
+
+@dataclass(frozen=True)
+class Pose:
+    """What is drawn at one instant; world frame, z up, the floor at z = 0.
+
+    Attributes:
+        root_pos: Pelvis, in m. Shape (3,).
+        root_quat: Pelvis orientation, wxyz. Shape (4,).
+        joint_pos: In rad. Shape (J,).
+        goal_keypoint_pos: In m. Shape (K, 3); None without a goal.
+        tension_n: Of the gantry's rope, in N; NaN without one.
+    """
+
+    root_pos: np.ndarray
+    root_quat: np.ndarray
+    joint_pos: np.ndarray
+    goal_keypoint_pos: np.ndarray | None = None
+    tension_n: float = float("nan")
+
+
+class RobotScene:
+    """Draws poses of one robot.
+
+    Args:
+        viser: The ``viser.ViserServer``.
+        robot: Whose tree it is.
+        meshes: What it looks like; found by `robot_meshes` when left out.
+    """
+
+    def __init__(self, viser: Any, robot: Robot = G1_23DOF, meshes: Sequence[LinkMesh] | None = None) -> None:
+        self._viser, self._robot = viser, robot
+        self._pos: np.ndarray | None = None
+        self._quat: np.ndarray | None = None
+        self._keypoint_link_idx = robot.link_idx([keypoint.link for keypoint in robot.keypoints])
+        self._keypoint_offset = np.array([keypoint.offset for keypoint in robot.keypoints])
+        self._hook_idx = int(robot.link_idx([TETHER_HOOK[0]])[0])
+        self._centre = np.zeros(2)
+        self.follow = True
+        """Whether the picture moves with the robot."""
+        self._build(robot_meshes(robot) if meshes is None else meshes)
+
+    def _build(self, meshes: Sequence[LinkMesh]) -> None:
+        scene, robot = self._viser.scene, self._robot
+        viser = self._viser
+        scene.set_up_direction("+z")
+        viser.initial_camera.position = (2.3, -1.7, 1.35)
+        viser.initial_camera.look_at = (0.0, 0.0, 0.72)
+        scene.configure_environment_map("studio", background=False, environment_intensity=0.6)
+        self._world = scene.add_frame("/world", show_axes=False)
+        scene.add_grid(
+            "/world/floor", width=12.0, height=12.0, cell_size=0.5, section_size=1.0, cell_color=(74, 82, 94),
+            section_color=(110, 122, 138), plane_color=(34, 39, 46), plane_opacity=1.0, fade_distance=9.0,
+            shadow_opacity=0.45,
+        )  # fmt: skip
+        self._links = [scene.add_frame(f"/world/robot/{name}", show_axes=False) for name in robot.link_names]
+        self._looks = []
+        for number, mesh in enumerate(meshes):
+            self._looks.append(
+                scene.add_mesh_simple(
+                    f"/world/robot/{mesh.link}/{number}", mesh.vertices, mesh.faces, color=mesh.rgb, side="double"
+                )
+            )
+        balls, ball_faces = sphere(1.0, 12)
+        count = robot.num_keypoints
+        still = np.tile([1.0, 0.0, 0.0, 0.0], (count, 1))
+        self._keypoints, self._goals = (
+            scene.add_batched_meshes_simple(
+                f"/world/{name}", balls * radius, ball_faces, still, np.zeros((count, 3)), batched_colors=rgb,
+                lod="off", cast_shadow=False, receive_shadow=False, visible=False,
+            )
+            for name, rgb, radius in (("keypoints", ROBOT_RGB, 0.016), ("goal", GOAL_RGB, 0.021))
+        )  # fmt: skip
+        self._errors = scene.add_line_segments(
+            "/world/errors", np.zeros((count, 2, 3)), np.zeros((count, 2, 3), np.uint8), thickness=4.0,
+            thickness_units="screen", visible=False,
+        )  # fmt: skip
+        soles = len(robot.soles)
+        vertices, faces = disc(0.022, 0.004)
+        self._contacts = scene.add_batched_meshes_simple(
+            "/world/contacts", vertices, faces, np.tile([1.0, 0.0, 0.0, 0.0], (soles, 1)), np.zeros((soles, 3)),
+            batched_scales=np.full(soles, _HIDDEN), batched_colors=CONTACT_RGB, lod="off", cast_shadow=False,
+            receive_shadow=False,
+        )  # fmt: skip
+        self._rope = scene.add_line_segments(
+            "/world/rope", np.zeros((1, 2, 3)), SLACK_RGB, thickness=3.0, thickness_units="screen", visible=False
+        )  # fmt: skip
+        self.shown = {"robot": True, "keypoints": True, "goal": True, "errors": True, "contacts": True, "rope": True}
+        """What may be switched off, see `show`."""
+
+    def show(self, name: str, shown: bool) -> None:
+        """Switch ``robot``, ``keypoints``, ``goal``, ``errors``, ``contacts`` or ``rope`` on or off."""
+        self.shown[name] = shown
+        parts = {"robot": self._looks, "contacts": [self._contacts]}.get(name)
+        for part in parts or ():
+            part.visible = shown
+        if name in ("keypoints", "goal", "errors", "rope") and not shown:
+            {"keypoints": self._keypoints, "goal": self._goals, "errors": self._errors, "rope": self._rope}[
+                name
+            ].visible = False
+
+    def look_at_robot(self) -> None:
+        """Put every browser's camera back to where it began."""
+        first = self._viser.initial_camera
+        for client in self._viser.get_clients().values():
+            client.camera.position = first.position
+            client.camera.look_at = first.look_at
+
+    def update(self, pose: Pose) -> float:
+        """Draw ``pose``; return the mean distance of the keypoints from their goal in m, NaN without a goal."""
+        pos, quat, _, _ = link_kinematics(self._robot, pose.root_pos, pose.root_quat, pose.joint_pos)
+        keypoints = pos[self._keypoint_link_idx] + quat_rotate(quat[self._keypoint_link_idx], self._keypoint_offset)
+        goal = pose.goal_keypoint_pos
+        with self._viser.atomic():
+            self._move_links(pos, quat)
+            self._move_world(pose.root_pos)
+            if self.shown["keypoints"]:
+                self._keypoints.batched_positions = keypoints
+                _set_visible(self._keypoints, True)
+            error_m = float("nan")
+            if goal is not None:
+                errors_m = np.linalg.norm(goal - keypoints, axis=-1)
+                error_m = float(errors_m.mean())
+                if self.shown["goal"]:
+                    self._goals.batched_positions = goal
+                if self.shown["errors"]:
+                    self._errors.points = np.stack([keypoints, goal], 1)
+                    self._errors.colors = np.repeat(heat(errors_m / ERROR_LIMIT_M)[:, None], 2, 1)
+            _set_visible(self._goals, goal is not None and self.shown["goal"])
+            _set_visible(self._errors, goal is not None and self.shown["errors"])
+            if self.shown["contacts"]:
+                self._mark_contacts(soles_of_links(self._robot, pos, quat))
+            self._draw_rope(pos, quat, pose.tension_n)
+        return error_m
+
+    def _move_links(self, pos: np.ndarray, quat: np.ndarray) -> None:
+        if self._pos is None or self._quat is None:
+            self._pos, self._quat = np.full_like(pos, np.inf), np.full_like(quat, np.inf)
+        moved = np.abs(pos - self._pos).max(-1) > _STILL_M
+        turned = np.abs(quat - self._quat).max(-1) > _STILL_QUAT
+        for idx in np.flatnonzero(moved):
+            self._links[idx].position = pos[idx]
+        for idx in np.flatnonzero(turned):
+            self._links[idx].wxyz = quat[idx]
+        self._pos[moved], self._quat[turned] = pos[moved], quat[turned]
+
+    def _move_world(self, root_pos: np.ndarray) -> None:
+        wanted = root_pos[:2] if self.follow else np.zeros(2)
+        if np.abs(wanted - self._centre).max() > 5e-3:
+            self._centre = np.array(wanted)
+            self._world.position = (-wanted[0], -wanted[1], 0.0)
+
+    def _mark_contacts(self, soles: np.ndarray) -> None:
+        touching = soles[:, 2] < CONTACT_M
+        self._contacts.batched_scales = np.where(touching, 1.0, _HIDDEN)
+        if touching.any():
+            self._contacts.batched_positions = soles * [1.0, 1.0, 0.0]
+
+    def _draw_rope(self, pos: np.ndarray, quat: np.ndarray, tension_n: float) -> None:
+        there = bool(np.isfinite(tension_n)) and self.shown["rope"]
+        if there:
+            hook = pos[self._hook_idx] + quat_rotate(quat[self._hook_idx], np.array(TETHER_HOOK[1]))
+            self._rope.points = np.array([[hook, [hook[0], hook[1], ANCHOR_M]]])
+            self._rope.colors = np.array(TAUT_RGB if tension_n > TAUT_N else SLACK_RGB, np.uint8)
+        _set_visible(self._rope, there)
+
+
+def heat(part: np.ndarray) -> np.ndarray:
+    """Return green for 0, yellow, red for 1 and beyond; 0 to 255. Shape (N,) to (N, 3)."""
+    part = np.clip(part, 0.0, 1.0)
+    rgb = np.stack([np.minimum(1.0, 2.0 * part), np.minimum(1.0, 2.0 - 2.0 * part), np.full_like(part, 0.15)], -1)
+    return (255.0 * rgb).astype(np.uint8)
+
+
+def _set_visible(handle: Any, visible: bool) -> None:
+    if handle.visible != visible:
+        handle.visible = visible
