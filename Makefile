@@ -30,7 +30,7 @@ BUILD_INPUTS := CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv) genmi
 	$(filter-out test,$(shell find $(INSTALLED) -type d -not -name __pycache__ -not -path '*/.*' 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mimic test lint format clean
+.PHONY: help setup mimic test lint format docs docs-serve clean
 
 help:
 	@echo "make setup    .venv with ROS 2 Jazzy, the libraries and the built messages (PYTHON=$(PYTHON))"
@@ -38,6 +38,7 @@ help:
 	@echo "make test     set up what tests need and run all of them; the exit status is the verdict"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   ruff's formatter and safe fixes"
+	@echo "make docs     build the documentation into site/, strictly; make docs-serve shows it while you write"
 	@echo "make clean    remove .venv and what tests left behind"
 
 setup: $(VENV)/.built
@@ -64,8 +65,19 @@ format: $(VENV)/.test-requirements
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Strict: a page without a place in the navigation, a broken link and an anchor that is not there are errors. And nothing
+# may be loaded from elsewhere, so that the pages work offline.
+docs: $(VENV)/.docs-requirements
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@! grep -rnoE '(src|href)="(https?:)?//[^"]+\.(js|css|woff2?)|src="(https?:)?//[^"]+"' site --include='*.html' \
+		|| { echo "make: the pages above load something from elsewhere" >&2; exit 1; }
+	@echo "site/index.html"
+
+docs-serve: $(VENV)/.docs-requirements
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 clean:
-	rm -rf $(VENV) *.egg-info build install log dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site $(VENV) *.egg-info build install log dist .pytest_cache .mypy_cache .ruff_cache
 	find $(wildcard $(PACKAGES) launch test) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each step runs again only when what it depends on has changed.
@@ -86,6 +98,10 @@ $(VENV)/.run-requirements: requirements/ros.txt requirements/run.txt requirement
 $(VENV)/.test-requirements: requirements/train.txt requirements/test.txt | $(VENV)/.run-requirements
 	@echo "Installing what training and tests need"
 	@$(PIP) -r requirements/ros.txt -r requirements/run.txt -r requirements/train.txt -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.docs-requirements: requirements/docs.txt | $(VENV)/.venv
+	@$(PIP) -r requirements/docs.txt
 	@touch $@
 
 $(VENV)/.package: setup.py pyproject.toml | $(VENV)/.run-requirements

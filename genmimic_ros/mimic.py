@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         override_gate=args.override_gate,
     )
     _check(args, params)
+    _check_viewer(args)
     policy = load_policy(find_policy(args.policy))
     if needs_preparing(args.motion):
         folder = _report_folder(args, Path(args.motion).name.split(".")[0])
@@ -125,6 +126,17 @@ def _check(args: argparse.Namespace, params: SessionParams) -> None:
     check_params(params)
 
 
+def _check_viewer(args: argparse.Namespace) -> None:
+    if not args.viewer:
+        for name in ("operate", "video"):
+            if getattr(args, name):
+                raise ConfigError(f"--{name} needs --viewer")
+        return
+    from genmimic_ros import viewer  # needs viser
+
+    viewer.check(args)
+
+
 def _check_link(interface: str) -> None:
     """Raise a GenMimicError where the link cannot work, before anything is started."""
     from genmimic.link.dds import check_interface  # needs cyclonedds
@@ -173,6 +185,7 @@ def _perform(
     if args.record:
         _start_recorder(args, params, policy, folder, stack)
     _start_nodes(args, params, policy, stack)
+    url = _start_viewer(args, stack) if args.viewer else ""
     interrupt.deferred = True
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("session", namespace=NAMESPACE)
@@ -190,6 +203,10 @@ def _perform(
 
     session = Session(node, params, motion, check, status.show if status.wanted else None)
     try:
+        if args.operate:
+            return _operate(session, url)
+        if url:
+            _await_browser(url, args.viewer_wait, check)
         reason = run_session(session)
     finally:
         session.close()
@@ -214,6 +231,34 @@ def _perform(
     return EXIT_GOOD if report["success"] and not reason else EXIT_BAD
 
 
+def _start_viewer(args: argparse.Namespace, stack: NodeStack) -> str:
+    """Start the viewer and return its page's address."""
+    from genmimic_ros import viewer
+
+    parameters, url = viewer.settings(args)
+    stack.start_optional("viewer_node", "viewer.yaml", **parameters)
+    print(f"genmimic: the robot in the browser: {url}", file=sys.stderr, flush=True)
+    return url
+
+
+def _await_browser(url: str, seconds: float, check: Callable[[], None]) -> None:
+    from genmimic_ros import viewer
+
+    viewer.await_browser(url, seconds, check)
+
+
+def _operate(session: Session, url: str) -> int:
+    """Leave the robot to whoever presses the page's buttons, until Ctrl-C."""
+    print(f"genmimic: nothing moves by itself: arm, start and stop at {url}; Ctrl-C ends", file=sys.stderr, flush=True)
+    try:
+        session.attend()
+    except KeyboardInterrupt:
+        return EXIT_GOOD
+    finally:
+        session.let_go(hurried=True)
+    return EXIT_GOOD
+
+
 def _start_recorder(
     args: argparse.Namespace, params: SessionParams, policy: Policy, folder: Path, stack: NodeStack
 ) -> None:
@@ -224,7 +269,9 @@ def _start_recorder(
         motion=str(_absolute(params.motion)),
         policy=str(policy.path.resolve()),
         robot=params.robot,
-        asked=json.dumps({name: value for name, value in vars(args).items() if value not in (None, False)}, default=str),
+        asked=json.dumps(
+            {name: value for name, value in vars(args).items() if value not in (None, False)}, default=str
+        ),
         report=str((folder / REPORT_NAME).resolve()),
     )
 

@@ -353,6 +353,11 @@ class Session:
             self._rest(SETTLE_S)
         return self.performances
 
+    def attend(self) -> None:
+        """Listen while others operate the robot, until ``check`` raises."""
+        while True:
+            self._spin()
+
     def let_go(self, hurried: bool = False) -> None:
         """Leave the robot damped; never raises. Unless ``hurried``, a real one is hoisted by a person before."""
         self.letting_go = True

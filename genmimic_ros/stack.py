@@ -238,7 +238,7 @@ class NodeStack:
         if name in self._told or self._closing:
             return
         self._told.add(name)
-        self._log.write(f"[ERROR] {name} has ended (exit code {code}); the run goes on without it\n".encode())
+        self._log.write(f"[ERROR] {NodeDiedError(name, code)}; the run goes on without it\n".encode())
         self._log.flush()
 
     def _last_words(self, node: str) -> str:

@@ -39,6 +39,7 @@ ARGUMENTS = (
     ("noise", "none", "on what the policy observes, simulated robot only: none or paper"),
     ("seed", "0", "of that noise"),
     ("provider", "cpu", "where the network runs: cpu, cuda or tensorrt"),
+    ("record", "true", "whether everything is recorded: run.mcap in `report`, or in reports/MOTION-TIME"),
     ("use_viz", "true", "whether viz_node runs: markers, joint states, transforms, the robot's model"),
     ("rviz", "false", "whether rviz2 is opened"),
 )
@@ -100,7 +101,16 @@ def _nodes(context: object) -> list:
         # a person lowers the real robot onto its feet
         node("safety_node", "safety.yaml", {} if robot == "sim" else {"standing_timeout_s": 120.0}),
     ]
+    report = LaunchConfiguration("report").perform(context)
+    kept = {"path": f"{report}/run.mcap", "report": f"{report}/report.json"} if report else {}
     others = [
+        node(
+            "record_node",
+            "record.yaml",
+            {**{name: _text(name) for name in ("motion", "policy", "robot")}, **kept},
+            condition=IfCondition(LaunchConfiguration("record")),
+            sigterm_timeout="15",  # to finish its file
+        ),
         node("viz_node", "viz.yaml", {}, condition=IfCondition(LaunchConfiguration("use_viz"))),
         Node(
             package="rviz2",

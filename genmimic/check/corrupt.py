@@ -130,6 +130,45 @@ def _scale(robot: Robot, arrays: Arrays, fps: float, level: float, rng: np.rando
     return joint_pos, root_pos, root_quat
 
 
+def _occlusion(robot: Robot, arrays: Arrays, fps: float, level: float, rng: np.random.Generator) -> Arrays:
+    joint_pos, root_pos, root_quat = arrays
+    count = len(joint_pos)
+    limbs = [
+        np.array([side in name and any(part in name for part in parts) for name in robot.joint_names])
+        for side in ("left", "right")
+        for parts in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
+    ]
+    for _ in range(max(1, round(level * count / fps / 2.0)) if level else 0):  # a limb is guessed, then seen again
+        limb = np.flatnonzero(limbs[int(rng.integers(0, 4))])
+        length = min(count - 1, int(rng.integers(int(0.2 * fps), int(0.5 * fps) + 1)))
+        start = int(rng.integers(1, max(2, count - length)))
+        wrong = np.cumsum(rng.standard_normal((length, len(limb))), axis=0) / np.sqrt(length)
+        joint_pos[start : start + length, limb] = joint_pos[start - 1, limb] + 0.25 * min(level, 2.0) * wrong
+    return joint_pos, root_pos, root_quat
+
+
+def _camera_motion(robot: Robot, arrays: Arrays, fps: float, level: float, rng: np.random.Generator) -> Arrays:
+    joint_pos, root_pos, root_quat = arrays
+    t = np.arange(len(root_pos))[:, None] / fps
+    sway = np.sin(2.0 * np.pi * (np.array([0.31, 0.47, 0.23]) * t + rng.uniform(size=3)))  # x, y, heading
+    yaw = 0.2 * level * sway[:, 2]
+    root_pos[:, :2] += 0.08 * level * sway[:, :2] + 0.003 * level * rng.standard_normal((len(root_pos), 2))
+    turn = quat_from_rotation_vector(yaw[:, None] * [0.0, 0.0, 1.0])
+    return joint_pos, root_pos, quat_multiply(turn, root_quat)
+
+
+def _self_intersection(robot: Robot, arrays: Arrays, fps: float, level: float, rng: np.random.Generator) -> Arrays:
+    joint_pos, root_pos, root_quat = arrays
+    t = np.arange(len(joint_pos)) / fps
+    inside = np.clip(1.5 * np.sin(2.0 * np.pi * (0.35 * t + rng.uniform())) - 0.5, 0.0, 1.0)  # now and then
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        pose = {"shoulder_pitch": -0.3, "shoulder_roll": -0.3 * sign, "shoulder_yaw": -1.2 * sign, "elbow": 0.8}
+        for part, angle in pose.items():
+            idx = robot.joint_names.index(f"{side}_{part}_joint")
+            joint_pos[:, idx] += min(level, 1.0) * inside * (angle - joint_pos[:, idx])
+    return joint_pos, root_pos, root_quat
+
+
 _DAMAGE: dict[str, Callable[[Robot, Arrays, float, float, np.random.Generator], Arrays]] = {
     "jitter": _jitter,
     "drift": _drift,
@@ -141,6 +180,9 @@ _DAMAGE: dict[str, Callable[[Robot, Arrays, float, float, np.random.Generator], 
     "jumps": _jumps,
     "hyperextension": _hyperextension,
     "scale": _scale,
+    "occlusion": _occlusion,
+    "camera_motion": _camera_motion,
+    "self_intersection": _self_intersection,
 }
 
 KINDS = tuple(_DAMAGE)

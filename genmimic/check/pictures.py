@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from genmimic.core.motion import Motion
 from genmimic.core.robot import Robot
 
 NOW, BEFORE = "#1f5fa8", "#b9b9b9"
-_LEFT, _RIGHT, _LIMIT, _GANTRY = "#1f5fa8", "#d0572b", "#b3261e", "#d9a000"
+_LEFT, _RIGHT, _LIMIT, _GANTRY = "#d0572b", "#1f5fa8", "#b3261e", "#d9a000"
 _GROUPS = (("legs", ("hip", "knee", "ankle"), "#1f5fa8"), ("waist", ("waist",), "#2c8c53"),
            ("arms", ("shoulder", "elbow", "wrist"), "#d0572b"))  # fmt: skip
 _VERDICT_COLOURS = {"ok": "#2c8c53", "repaired": "#2c8c53", "gantry only": "#b07d00", "refused": "#b3261e"}
@@ -46,12 +47,9 @@ def save_plots(
     Raises:
         InputFileError: The file cannot be written.
     """
-    import matplotlib
-
-    target = path_of(path)
-    matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
+    path_of(path)
     figure = Figure(figsize=(13.0, 9.2), layout="constrained")
     axes = figure.subplots(3, 2)
     curves, was = judgement.curves, None if before is None else before.curves
@@ -77,14 +75,14 @@ def save_plots(
             step="mid",
         )
     height.axhline(0.0, color="black", lw=0.6)
-    _label(height, "lowest point of each sole (bars: standing)", "cm")
+    label_axis(height, "lowest point of each sole (bars: standing)", "cm")
 
     slide = axes[0, 1]
     if was is not None:
         slide.plot(was.t, 100.0 * was.slide.max(-1), color=BEFORE, lw=1.0, label="before")
     for foot, (name, colour) in enumerate((("left", _LEFT), ("right", _RIGHT))):
         slide.plot(t, 100.0 * curves.slide[:, foot], color=colour, lw=1.2, label=name)
-    _label(slide, "sideways speed of standing feet", "cm/s")
+    label_axis(slide, "sideways speed of standing feet", "cm/s")
 
     def of_motor(one: Curves) -> np.ndarray:
         return one.joint_speed / robot.joint_speed
@@ -105,7 +103,7 @@ def save_plots(
             axis.plot(t, values[:, idx].max(-1), color=colour, lw=1.2, label=name)
         axis.axhline(pair[0], color=_GANTRY, lw=1.0, ls="--")
         axis.axhline(pair[1], color=_LIMIT, lw=1.0, ls="--")
-        _label(axis, what, unit)
+        label_axis(axis, what, unit)
     axes[1, 1].set_ylim(bottom=max(-60.0, axes[1, 1].get_ylim()[0]))
 
     balance = axes[2, 0]
@@ -114,7 +112,7 @@ def save_plots(
     balance.plot(t, 100.0 * curves.support_excess, color=NOW, lw=1.3, label="point of balance")
     balance.axhline(0.0, color="black", lw=0.6)
     balance.axhline(100.0 * limits.balance_m[0], color=_GANTRY, lw=1.0, ls="--")
-    _label(balance, "point of balance outside the standing feet (below 0: inside)", "cm")
+    label_axis(balance, "point of balance outside the standing feet (below 0: inside)", "cm")
     balance.set_xlabel("time, s")
     axes[2, 0].set_ylim(-15.0, max(15.0, min(60.0, balance.get_ylim()[1])))
 
@@ -127,7 +125,7 @@ def save_plots(
         above.plot(*foot_path.T, color=colour, lw=0.8, alpha=0.7, label=name.split("_")[0] + " foot")
     above.plot(*motion.root_pos[0, :2], "o", color="black", ms=5)
     above.set_aspect("equal", adjustable="datalim")
-    _label(above, "from above (dot: start)", "m")
+    label_axis(above, "from above (dot: start)", "m")
     above.set_xlabel("m")
 
     for finding in judgement.findings:
@@ -138,10 +136,20 @@ def save_plots(
                 )
     for axis in axes.ravel()[:5]:
         axis.set_xlim(t[0], t[-1])
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a matplotlib figure as PNG, whole or not at all. Raises InputFileError."""
+    target = path_of(path)
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
-        figure.savefig(target, dpi=100)
+        figure.savefig(temporary, dpi=100, format="png")
+        os.replace(temporary, target)
     except OSError as error:
         raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_paths(plots: str | None, video: str | None, page: str | None) -> None:
@@ -161,7 +169,8 @@ def path_of(name: str | Path) -> Path:
     return target
 
 
-def _label(axis: Any, title: str, unit: str) -> None:
+def label_axis(axis: Any, title: str, unit: str) -> None:
+    """Give a plot its title, unit, grid and legend."""
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_ylabel(unit)
     axis.grid(alpha=0.25, lw=0.6)
@@ -234,6 +243,15 @@ def _ffmpeg() -> str:
         ) from None
 
 
+@dataclass(frozen=True)
+class Section:
+    """A picture of another step for the page: a PNG or an mp4 with a title, and lines about it."""
+
+    title: str
+    file: Path | None = None
+    lines: tuple[str, ...] = ()
+
+
 # one page --------------------------------------------------------------------------------------
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1080px;padding:24px;color:#222}
@@ -255,8 +273,12 @@ def save_page(
     plots: str | Path | None = None,
     video: str | Path | None = None,
     title: str = "",
+    sections: Sequence[Section] = (),
 ) -> None:
-    """Write a report that needs no other file: verdict, findings, what was repaired, scores, plots and video."""
+    """Write a report that needs no other file: verdict, findings, what was repaired, scores, plots and video.
+
+    ``sections`` of the steps before come between the verdict and the findings.
+    """
 
     def cell(text: object) -> str:
         return html.escape(str(text))
@@ -276,7 +298,14 @@ def save_page(
         f"<h1>{cell(title or motion.name)}</h1><p>{verdict}</p>",
         f"<p class=small>{motion.duration:.2f} s at {motion.fps:g} Hz, {len(motion)} frames</p>",
     ]
+    for section in sections:
+        parts.append(f"<h2>{cell(section.title)}</h2>")
+        parts += [f"<p class=small>{cell(line)}</p>" for line in section.lines]
+        if section.file is not None:
+            parts.append(_shown(section.file, cell(section.title)))
     if video is not None:
+        if sections:
+            parts.append("<h2>The robot</h2>")
         parts.append(f'<video controls loop src="data:video/mp4;base64,{_embedded(video)}"></video>')
         if before is not None:
             parts.append("<p class=small>Left: as it came. Right: repaired.</p>")
@@ -319,6 +348,12 @@ def save_page(
         temporary.unlink(missing_ok=True)
 
 
+def _shown(path: Path, title: str) -> str:
+    if path.suffix == ".mp4":
+        return f'<video controls loop src="data:video/mp4;base64,{_embedded(path)}"></video>'
+    return f'<img alt="{title}" src="data:image/png;base64,{_embedded(path)}">'
+
+
 def _embedded(path: str | Path) -> str:
     return base64.b64encode(Path(path).read_bytes()).decode("ascii")
 
@@ -334,6 +369,7 @@ def save_pictures(
     video: str | None = None,
     page: str | None = None,
     title: str = "",
+    sections: Sequence[Section] = (),
 ) -> Sequence[str]:
     """Write what is asked for; the page takes plots, and a video where one can be drawn. Returns what was left out."""
     left_out: list[str] = []
@@ -353,5 +389,5 @@ def save_pictures(
                 film = None
                 left_out.append(str(error))
         if page:
-            save_page(page, motion, judgement, before, drawn, film, title)
+            save_page(page, motion, judgement, before, drawn, film, title, sections)
     return left_out

@@ -20,8 +20,10 @@ def add_parser(subparsers: Any) -> None:
         "verdict, ok, repaired, gantry only or refused, is written into the file; the real robot asks for it. Exit "
         "code 0: any other verdict than refused; 1: refused; 2: bad input or usage.",
     )
-    parser.add_argument("motion", metavar="MOTION", help="robot motion, *.npz, or a shipped one's name")
-    parser.add_argument("-o", "--output", metavar="OUT", help="write there instead of into MOTION")
+    parser.add_argument("motions", metavar="MOTION", nargs="+", help="robot motion, *.npz, or a shipped one's name")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="write there instead of into MOTION, of which there is one"
+    )
     parser.add_argument("--repair", action="store_true", help="repair what can be repaired, then judge")
     parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name (default: student)")
     parser.add_argument(
@@ -38,23 +40,44 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge one motion and return the exit code."""
+    """Judge motions and return the exit code: that of the worst."""
     import json
 
-    from genmimic.check import check_motion
-    from genmimic.check.pictures import check_paths, save_pictures
+    from genmimic.check.pictures import check_paths
     from genmimic.core.errors import ConfigError
-    from genmimic.core.motion import load_motion, save_motion
+    from genmimic.core.motion import load_motion
     from genmimic.core.robot import G1_23DOF
     from genmimic.policy import find_policy, find_shipped
 
     if args.rollouts < 1 or args.seed < 0:
         raise ConfigError(f"--rollouts is {args.rollouts} and --seed {args.seed}; expected at least 1 and 0")
+    if len(args.motions) > 1 and (args.output or args.plots or args.video or args.html):
+        raise ConfigError("--output, --plots, --video and --html are for one MOTION")
     output = None if args.output is None else check_output(args.output, args.force)
     check_paths(args.plots, args.video, args.html)
-    path = find_shipped(args.motion, "motions", ".npz")
-    motion = load_motion(path, G1_23DOF)
+    paths = [find_shipped(name, "motions", ".npz") for name in args.motions]
+    motions = [load_motion(path, G1_23DOF) for path in paths]
     policy = None if args.no_simulation else find_policy(args.policy)
+    records, refused = [], False
+    for path, motion in zip(paths, motions, strict=True):
+        checked, left_out = _check(args, path, output, motion, policy)
+        refused |= checked.judgement.verdict == "refused"
+        if args.json:
+            before = None if checked.before is None else [one.as_json() for one in checked.before.findings]
+            records.append({"file": str(output or path), **checked.motion.source["check"], "before": before})
+        else:
+            print("\n".join(summary(motion.name, checked, left_out)), flush=True)
+    if args.json:
+        print(json.dumps(records[0] if len(records) == 1 else records, indent=1))
+    return EXIT_REFUSED if refused else 0
+
+
+def _check(args: argparse.Namespace, path: Path, output: Path | None, motion: Any, policy: Path | None) -> Any:
+    from genmimic.check import check_motion
+    from genmimic.check.pictures import save_pictures
+    from genmimic.core.motion import save_motion
+    from genmimic.core.robot import G1_23DOF
+
     checked = check_motion(G1_23DOF, motion, policy, mend=args.repair, rollouts=args.rollouts, seed=args.seed)
     if not args.dry_run:
         save_motion(output or path, G1_23DOF, checked.motion)
@@ -62,13 +85,7 @@ def run(args: argparse.Namespace) -> int:
         G1_23DOF, checked.motion, checked.judgement, checked.before, checked.original,
         plots=args.plots, video=args.video, page=args.html, title=motion.name,
     )  # fmt: skip
-    if args.json:
-        record = dict(checked.motion.source["check"])
-        record["before"] = None if checked.before is None else [one.as_json() for one in checked.before.findings]
-        print(json.dumps({"file": str(output or path), **record}, indent=1))
-    else:
-        print("\n".join(summary(motion.name, checked, left_out)))
-    return EXIT_REFUSED if checked.judgement.verdict == "refused" else 0
+    return checked, left_out
 
 
 def summary(name: str, checked: Any, left_out: Any = ()) -> list[str]:

@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("input", metavar="IN", help=f"one of {', '.join(_FORMATS)}; .gz is unpacked")
     parser.add_argument("output", metavar="OUT", help="motion to write, *.npz")
-    parser.add_argument("--format", choices=_FORMATS, help="of IN; found by its content when left out")
+    parser.add_argument("--format", choices=_FORMATS, metavar="NAME", help="of IN; found by its content when left out")
     parser.add_argument("--fps", type=float, metavar="HZ", help="of IN, where the file does not say or is wrong")
     parser.add_argument("--crop", nargs=2, type=float, metavar=("START", "END"), help="keep this part, in s")
     parser.add_argument("--name", help="name in the file; that of IN when left out")

@@ -52,8 +52,27 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of that noise (default: %(default)s)")
     parser.add_argument(
-        "--no-record", dest="record", action="store_false", help="without run.mcap, the recording in the report's folder"
+        "--no-record",
+        dest="record",
+        action="store_false",
+        help="without run.mcap, the recording in the report's folder",
     )
+    parser.add_argument("--viewer", action="store_true", help="show the robot in the browser, with buttons")
+    parser.add_argument(
+        "--operate", action="store_true", help="with --viewer: do nothing by itself; arm, start and stop in the browser"
+    )
+    parser.add_argument(
+        "--viewer-host", default="127.0.0.1", metavar="ADDRESS", help="address the viewer listens on; with 0.0.0.0 "
+        "everybody in the network can operate the robot (default: %(default)s, this machine alone)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--viewer-port", type=int, default=8080, metavar="N", help="the next free one is taken (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--viewer-wait", type=float, default=30.0, metavar="S",
+        help="how long the motion waits for a browser to look (default: %(default)g s)",
+    )  # fmt: skip
+    parser.add_argument("--video", metavar="V", help="with --viewer: film to show beside the robot")
     parser.add_argument("--no-viz", dest="viz", action="store_false", help="without the node that draws for rviz")
     parser.add_argument("--json", action="store_true", help="print the report instead of a summary")
 

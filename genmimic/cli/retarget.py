@@ -33,6 +33,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Retarget one file; OUT appears whole or not at all."""
     import json
+    import sys
+    import tempfile
     from dataclasses import asdict, replace
 
     from genmimic.check import judge
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from genmimic.core.robot import G1_23DOF
     from genmimic.lift import read_human
     from genmimic.retarget.human import retarget_human
+    from genmimic.retarget.pictures import retarget_sections
 
     output = check_output(args.output, args.force)
     check_paths(args.plots, args.video, args.html)
@@ -54,8 +57,14 @@ def run(args: argparse.Namespace) -> int:
     save_motion(output, G1_23DOF, motion)
     if args.plots or args.video or args.html:
         title = f"{Path(args.input).name} on the robot"
-        save_pictures(G1_23DOF, motion, judge(G1_23DOF, motion), plots=args.plots, video=args.video, page=args.html,
-                      title=title)  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="genmimic-") as scratch:
+            sections = retarget_sections(Path(scratch), G1_23DOF, person, result, motion) if args.html else []
+            left_out = save_pictures(
+                G1_23DOF, motion, judge(G1_23DOF, motion), plots=args.plots, video=args.video, page=args.html,
+                title=title, sections=sections,
+            )  # fmt: skip
+        for text in left_out:
+            print(f"genmimic: left out: {text}", file=sys.stderr)
     report = result.report
     if args.json:
         print(json.dumps({"output": str(output), "frames": len(motion), **asdict(report)}, indent=1))

@@ -7,6 +7,7 @@ import argparse
 import difflib
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -53,7 +54,11 @@ class HelpFormatter(argparse.HelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" in text:
             return "\n".join(indent + line for line in text.splitlines())
-        return super()._fill_text(text, width, indent)
+        return textwrap.fill(" ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent,
+                             break_on_hyphens=False)  # fmt: skip
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,6 +99,11 @@ class Parser(argparse.ArgumentParser):
             yield f"for example: {' '.join(self.examples[0].replace(chr(92), '').split())}"
         yield f"see {self.prog} --help"
 
+    def summaries(self) -> dict[str, str]:
+        """Return the one-line help of every subcommand."""
+        groups = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return {each.dest: each.help or "" for group in groups for each in group._choices_actions}
+
     def _subcommands(self) -> dict[str, Parser]:
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -128,6 +138,8 @@ def finish(parser: Parser, examples: Mapping[str, Sequence[str]]) -> Parser:
     )  # fmt: skip
     for name, command in {"": parser, **parser._subcommands()}.items():
         command.examples = examples.get(name, ())
+        summary = parser.summaries().get(name, "")
+        command.description = command.description or f"{summary[:1].upper()}{summary[1:]}."
         if command.examples and not command.epilog:
             title = "example" if len(command.examples) == 1 else "examples"
             command.epilog = "\n".join([f"{title}:", *(f"  {line}" for line in command.examples)])

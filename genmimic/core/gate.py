@@ -7,12 +7,13 @@ still not stay stiff. Times are passed in, in ns on the bridge's steady clock, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from genmimic.core.errors import ConfigError
-from genmimic.core.modes import APPLIED, DAMPING, Mode
+from genmimic.core.modes import APPLIED, ARMED, DAMPING, Mode
 from genmimic.core.robot import Robot
 from genmimic.core.state import JointCommand, RobotState, damping_command, position_command
 
@@ -68,6 +69,115 @@ class GateResult:
     command: JointCommand
     mode: Mode
     reason: str
+
+
+@dataclass(frozen=True)
+class _View:
+    """One step: what is asked for, what is measured, and where the gate is."""
+
+    now_ns: int
+    mode: Mode | None
+    heartbeat_ns: int | None
+    command: JointCommand | None
+    command_ns: int | None
+    state: RobotState | None
+    config: GateConfig
+    before: Mode  # of the step before
+    standing: bool  # whether the way into the standing pose is complete
+    policy_speaks: bool
+    applied_s: float  # how long the policy's commands have been asked for
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """A line of the bridge's own table. Each damps at once, until the monitor says DISARMED with a live heart.
+
+    Attributes:
+        id: Its name.
+        watches: What is watched, in words.
+        limits: Names of the settings in `GateConfig` that it compares with.
+        modes: Of the monitor, in which it is judged; None for all, also none.
+        broken: One line when it is broken; empty when it is kept.
+    """
+
+    id: str
+    watches: str
+    limits: tuple[str, ...]
+    modes: frozenset[Mode] | None
+    broken: Callable[[_View], str]
+
+
+def _heartbeat(view: _View) -> str:
+    limit = view.config.heartbeat_timeout_s
+    if view.heartbeat_ns is None:
+        return "no safety heartbeat yet"
+    age = (view.now_ns - view.heartbeat_ns) * _S
+    if age > limit + 1e-9:
+        return f"the safety heartbeat is {1e3 * age:.0f} ms old (limit {1e3 * limit:.0f} ms)"
+    return ""
+
+
+def _mode_asked(view: _View) -> str:
+    if view.mode in DAMPING:
+        return f"the safety monitor says {view.mode.name}"
+    return "" if view.mode in ARMED else f"mode {view.mode!r} is none that moves the robot"
+
+
+def _state_there(view: _View) -> str:
+    return "no robot state" if view.state is None else ""
+
+
+def _state_finite(view: _View) -> str:
+    return "" if view.state is None or view.state.is_finite() else "the robot's state is not finite"
+
+
+def _ladder(view: _View) -> str:
+    assert view.mode is not None
+    if view.before not in ARMED:
+        return f"{view.mode.name} without STANDING before it"
+    if view.before is Mode.STANDING and not view.standing:
+        return f"{view.mode.name} before the robot stands"
+    return ""
+
+
+def _command_age(view: _View) -> str:
+    limit, grace = view.config.command_timeout_s, view.config.command_grace_s
+    unknown = view.command is None or view.command_ns is None
+    age = None if unknown else (view.now_ns - view.command_ns) * _S  # type: ignore[operator]
+    if age is not None and age <= limit + 1e-9:
+        return ""
+    if view.policy_speaks:
+        text = "missing" if age is None else f"{1e3 * age:.0f} ms old (limit {1e3 * limit:.0f} ms)"
+        return f"the joint command is {text}"
+    return f"no joint command within {1e3 * grace:.0f} ms of READY" if view.applied_s > grace + 1e-9 else ""
+
+
+def _command_sound(view: _View) -> str:
+    if view.command is None:
+        return ""
+    for name in ("joint_pos", "joint_vel", "joint_torque", "kp", "kd"):
+        value = getattr(view.command, name)
+        if np.shape(value) != view.shape:
+            return f"the command's {name} has shape {np.shape(value)}, expected {view.shape}"
+        if not np.isfinite(value).all():
+            return f"the command's {name} is not finite"
+    return ""
+
+
+RULES = (
+    GateRule("heartbeat", "time since the monitor's heartbeat last rose", ("heartbeat_timeout_s",), None, _heartbeat),
+    GateRule("mode", "the monitor's mode: DAMPED, ESTOP, or none that is known", (), None, _mode_asked),
+    GateRule("state", "whether the robot is heard", (), ARMED, _state_there),
+    GateRule("state_finite", "every number of the state", (), ARMED, _state_finite),
+    GateRule("ladder", "whether STANDING was complete before", (), APPLIED, _ladder),
+    GateRule(
+        "command_age", "time since the policy's last command (the first one after READY has a grace)",
+        ("command_timeout_s", "command_grace_s"), APPLIED, _command_age,
+    ),
+    GateRule("command_sound", "shape and every number of the command in force", (), APPLIED, _command_sound),
+)  # fmt: skip
+"""The bridge's own table, judged in this order at each of its steps; the first that is broken is named."""
 
 
 class Heartbeat:
@@ -155,8 +265,7 @@ class CommandGate:
         """
         if state is not None and state.joint_pos.shape == self._pose.shape and np.isfinite(state.joint_pos).all():
             self._pose = state.joint_pos
-        alive = self._heartbeat_problem(now_ns, heartbeat_received_ns) == ""
-        if mode is Mode.DISARMED and alive:
+        if mode is Mode.DISARMED and self._alive(now_ns, heartbeat_received_ns):
             self._tripped = ""
             return self._brake(now_ns, Mode.DISARMED, "")
         if not self._tripped:
@@ -172,7 +281,10 @@ class CommandGate:
         """Damp from the next call on, until the monitor's mode has been DISARMED."""
         self._tripped = self._tripped or reason
 
-    # why not ---------------------------------------------------------------------------------------
+    def _alive(self, now_ns: int, received_ns: int | None) -> bool:
+        limit = self._config.heartbeat_timeout_s
+        return received_ns is not None and (now_ns - received_ns) * _S <= limit + 1e-9
+
     def _problem(
         self,
         now_ns: int,
@@ -183,52 +295,16 @@ class CommandGate:
         state: RobotState | None,
     ) -> str:
         """Return why the robot must be damped; empty when it need not."""
-        heartbeat = self._heartbeat_problem(now_ns, heartbeat_ns)
-        if heartbeat:
-            return heartbeat
-        if mode in DAMPING:
-            return f"the safety monitor says {mode.name}"
-        if mode not in (Mode.STANDING, *APPLIED):
-            return f"mode {mode!r} is none that moves the robot"
-        if state is None:
-            return "no robot state"
-        if not state.is_finite():
-            return "the robot's state is not finite"
-        if mode is Mode.STANDING:
-            return ""
-        if self._mode is not Mode.STANDING and self._mode not in APPLIED:
-            return f"{mode.name} without STANDING before it"
-        if self._mode is Mode.STANDING and not self.standing:
-            return f"{mode.name} before the robot stands"
-        return self._command_problem(now_ns, command, command_ns)
-
-    def _heartbeat_problem(self, now_ns: int, received_ns: int | None) -> str:
-        limit = self._config.heartbeat_timeout_s
-        if received_ns is None:
-            return "no safety heartbeat yet"
-        age = (now_ns - received_ns) * _S
-        if age > limit + 1e-9:
-            return f"the safety heartbeat is {1e3 * age:.0f} ms old (limit {1e3 * limit:.0f} ms)"
-        return ""
-
-    def _command_problem(self, now_ns: int, command: JointCommand | None, received_ns: int | None) -> str:
-        limit, grace = self._config.command_timeout_s, self._config.command_grace_s
-        age = None if command is None or received_ns is None else (now_ns - received_ns) * _S
-        if age is None or age > limit + 1e-9:
-            if self._policy_speaks:
-                text = "missing" if age is None else f"{1e3 * age:.0f} ms old (limit {1e3 * limit:.0f} ms)"
-                return f"the joint command is {text}"
-            waited = (now_ns - self._since_ns) * _S if self._mode in APPLIED else 0.0
-            if waited > grace + 1e-9:
-                return f"no joint command within {1e3 * grace:.0f} ms of READY"
-            return ""
-        assert command is not None
-        for name in ("joint_pos", "joint_vel", "joint_torque", "kp", "kd"):
-            value = getattr(command, name)
-            if np.shape(value) != self._pose.shape:
-                return f"the command's {name} has shape {np.shape(value)}, expected {self._pose.shape}"
-            if not np.isfinite(value).all():
-                return f"the command's {name} is not finite"
+        applied_s = (now_ns - self._since_ns) * _S if self._mode in APPLIED else 0.0
+        view = _View(
+            now_ns, mode, heartbeat_ns, command, command_ns, state, self._config, self._mode, self.standing,
+            self._policy_speaks, applied_s, self._pose.shape,
+        )  # fmt: skip
+        for rule in RULES:
+            if rule.modes is None or mode in rule.modes:
+                problem = rule.broken(view)
+                if problem:
+                    return problem
         return ""
 
     # what then -------------------------------------------------------------------------------------

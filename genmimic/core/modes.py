@@ -5,7 +5,7 @@
         ^                 |                 ^                |  ^             |
         |                 |                 +-- stop, motion_done             |
         +------stop-------+                 ^                   +---start-----+
-        |                                   +-------------stop----------------+
+        |                                   +-------stop, or a rule-----------+
         +--reset-- DAMPED or ESTOP <-- a fault or `estop`, from anywhere
 
 The values of `Mode` are those of ``msg/SafetyStatus.msg``.
@@ -57,9 +57,11 @@ class Reaction(IntEnum):
     """Refuse `arm` and `start`; what runs goes on."""
     HOLD = 3
     """Freeze the goal; the policy keeps balancing."""
-    DAMP = 4
+    STAND = 4
+    """End the motion; the policy returns to standing."""
+    DAMP = 5
     """Brake the joints without stiffness; latched until `reset`."""
-    ESTOP = 5
+    ESTOP = 6
     """As DAMP."""
 
 
@@ -73,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why the mode is HOLD, DAMPED or ESTOP."""
+    """Why the mode is HOLD, DAMPED or ESTOP, or why a motion has ended in READY."""
 
     reaction: Reaction
     rule: str
@@ -124,7 +126,7 @@ class ModeMachine:
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """Why the mode is HOLD, DAMPED or ESTOP, worst first, then in the order they came."""
+        """Why the mode is what it is, worst first, then in the order they came; empty where a person asked for it."""
         return tuple(sorted(self._reasons.values(), key=lambda reason: -reason.reaction))
 
     # asked for by people ---------------------------------------------------------------------------
@@ -197,8 +199,9 @@ class ModeMachine:
     def fault(self, now_ns: int, reaction: Reaction, rule: str, text: str) -> Answer:
         """Take a rule's verdict.
 
-        ESTOP acts in every mode, DAMP in all but DISARMED, where the motors brake anyway, and HOLD
-        in MIMIC. While DAMPED or ESTOP, later faults join the reasons. The first text of a rule stays.
+        ESTOP acts in every mode, DAMP in all but DISARMED, where the motors brake anyway, STAND and HOLD on a
+        motion. Later faults that ask for the same, or for less while DAMPED or ESTOP, join the reasons. The first
+        text of a rule stays.
         """
         reason = Reason(reaction, rule, text)
         target = None
@@ -206,6 +209,8 @@ class ModeMachine:
             target = Mode.ESTOP
         elif reaction is Reaction.DAMP and self._mode is not Mode.DISARMED:
             target = Mode.ESTOP if self._mode is Mode.ESTOP else Mode.DAMPED
+        elif reaction is Reaction.STAND and (self._mode in (Mode.MIMIC, Mode.HOLD) or self._ended_by_a_rule):
+            target = Mode.READY
         elif reaction is Reaction.HOLD and self._mode in (Mode.MIMIC, Mode.HOLD):
             target = Mode.HOLD
         if target is None:
@@ -217,6 +222,10 @@ class ModeMachine:
         if rule not in self._reasons:
             self._reasons[rule] = reason
         return Answer(True, f"{target.name}: {reason}")
+
+    @property
+    def _ended_by_a_rule(self) -> bool:
+        return self._mode is Mode.READY and bool(self._reasons)
 
     def _go(self, mode: Mode, now_ns: int) -> None:
         if mode not in APPLIED:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The safety rules: one table of what is watched, its limit, how long it must last, and what follows.
 
-`RULES` is the table; ``docs/safety.md`` holds a copy of it, printed by ``python -m genmimic.core.safety``.
-No clock here: times are passed in, all on one steady clock, and ages run from receipt.
+`RULES` is the monitor's table, `genmimic.core.gate.RULES` the bridge's own; ``docs/safety.md`` holds a copy of both,
+printed by ``python -m genmimic.link.rules``. No clock here: times are passed in, all on one steady clock, and ages
+run from receipt.
 
 Sources of the numbers: the thresholds that published G1 deployments use (state 100 to 500 ms, goal
 200 ms, tilt 1.0 rad, joint speed 35 rad/s, motors 90 degrees Celsius), tightened where a person
@@ -12,8 +13,10 @@ stands beside the robot; the robot's own table for joint limits, speed and torqu
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +26,9 @@ from genmimic.core.robot import Robot
 from genmimic.core.state import JointCommand, RobotState
 
 GRAVITY_M_S2 = 9.81
+
+RATE_WINDOW_NS = 200_000_000
+"""Over which the speed of the targets is taken."""
 
 _ALL = frozenset(Mode)
 _DISARMED = frozenset({Mode.DISARMED})
@@ -63,25 +69,42 @@ class SafetyLimits:
     command_jump_rad: float = _limit(
         1.5, "rad", 0.1, 5.0, "Largest change of a joint's target from one command to the next"
     )
+    command_rate_rad_s: float = _limit(
+        40.0, "rad/s", 5.0, 500.0, "Highest lasting speed of a joint's target, back and forth counted"
+    )
+    policy_period_s: float = _limit(0.025, "s", 0.02, 0.2, "Longest mean period of the policy's loop, of 20 ms")
+    policy_period_time_s: float = _limit(1.0, "s", 0.1, 10.0, "How long the policy's loop must be too slow")
     tracking_error_m: float = _limit(0.3, "m", 0.05, 2.0, "Largest mean keypoint distance to the goal, root-aligned")
     tracking_time_s: float = _limit(1.0, "s", 0.1, 10.0, "How long the tracking error must last")
     tension_ratio: float = _limit(0.6, "of the robot's weight", 0.1, 1.0, "Rope tension at which the robot hangs")
     slack_ratio: float = _limit(0.1, "of the robot's weight", 0.01, 0.5, "Rope tension below which it is slack")
     tension_time_s: float = _limit(0.1, "s", 0.0, 2.0, "How long the robot must hang")
+    tether_required: bool = field(
+        default=False,
+        metadata={
+            "description": "Whether the robot may only be armed hanging in a rope whose tension is measured",
+            "unit": "",
+            "low": None,
+            "high": None,
+            "choices": (),
+        },
+    )
     standing_timeout_s: float = _limit(20.0, "s", 3.0, 120.0, "Longest time to reach the standing pose")
     battery_arm: float = _limit(0.2, "of full", 0.0, 1.0, "Lowest charge at which the robot may be armed")
-    battery_hold: float = _limit(0.1, "of full", 0.0, 1.0, "Lowest charge at which a motion goes on")
+    battery_stand: float = _limit(0.1, "of full", 0.0, 1.0, "Lowest charge at which a motion goes on")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            if isinstance(value, bool):
+                continue
             if not low <= value <= high:  # false for NaN
                 raise ConfigError(f"{item.name} is {value!r}; expected {low:g} to {high:g} {item.metadata['unit']}")
         for small, large in (
             ("goal_hold_s", "goal_damp_s"),
             ("temperature_warn_c", "temperature_damp_c"),
             ("slack_ratio", "tension_ratio"),
-            ("battery_hold", "battery_arm"),
+            ("battery_stand", "battery_arm"),
         ):
             if getattr(self, small) > getattr(self, large):
                 raise ConfigError(
@@ -101,6 +124,7 @@ class SafetyInputs:
         bridge_mode: The mode in which the bridge says it drives the motors.
         command: The newest joint command.
         policy_problem: Why the policy cannot run, one line; empty when it can.
+        policy_period_s: Mean period of the policy's last steps; NaN when unknown.
         tracking_error_m: Mean keypoint distance to the goal, in m; NaN when unknown.
         gantry_tension_n: Pull of the rope in N; NaN without a rope or a load cell.
     """
@@ -116,6 +140,7 @@ class SafetyInputs:
     goal_received_ns: int | None = None
     policy_received_ns: int | None = None
     policy_problem: str = ""
+    policy_period_s: float = math.nan
     tracking_error_m: float = math.nan
     gantry_tension_n: float = math.nan
 
@@ -142,6 +167,7 @@ class _View:
     robot: Robot
     tick_changed_ns: int | None  # receipt of the first state with the present tick
     jump: tuple[int, float] | None  # joint index and rad, of the newest command against the one before
+    rates: np.ndarray  # (J,), rad/s: mean speed of the targets over the last `RATE_WINDOW_NS`
     slack_seen: bool  # the rope has been slack since the policy's commands are applied
 
     def age_s(self, since_ns: int) -> float:
@@ -281,6 +307,23 @@ def _command_jump(view: _View) -> str | None:
     )
 
 
+def _command_rate(view: _View) -> str | None:
+    joint = int(view.rates.argmax())
+    if not view.rates[joint] > view.limits.command_rate_rad_s + 1e-9:
+        return None
+    return (
+        f"the target of {view.robot.joint_names[joint]} moved at {view.rates[joint]:.0f} rad/s over "
+        f"{RATE_WINDOW_NS * _S * 1e3:.0f} ms (limit {view.limits.command_rate_rad_s:.0f} rad/s)"
+    )
+
+
+def _policy_period(view: _View) -> str | None:
+    period, limit = view.inputs.policy_period_s, view.limits.policy_period_s
+    if not period > limit + 1e-9:  # false where unknown (NaN)
+        return None
+    return f"the policy's loop takes {1e3 * period:.0f} ms per step on average (limit {1e3 * limit:.0f} ms)"
+
+
 def _goal_age(limit: str) -> Callable[[_View], str | None]:
     def broken(view: _View) -> str | None:
         inputs, limit_s = view.inputs, getattr(view.limits, limit)
@@ -389,6 +432,21 @@ def _gantry(view: _View) -> str | None:
     if not (view.slack_seen and tension > limit + 1e-6):
         return None
     return f"the rope carries {tension:.0f} N of {weight:.0f} N (limit {limit:.0f} N): the robot hangs, so it fell"
+
+
+def _untethered(view: _View) -> str | None:
+    least = view.limits.slack_ratio * view.robot.mass * GRAVITY_M_S2
+    if not view.limits.tether_required or view.inputs.gantry_tension_n >= least - 1e-6:
+        return None
+    tension = view.inputs.gantry_tension_n
+    found = "is not measured" if math.isnan(tension) else f"carries {tension:.0f} N"
+    return f"the rope {found} (at least {least:.0f} N): the robot must hang in the gantry"
+
+
+def _tether_lost(view: _View) -> str | None:
+    if not (view.limits.tether_required and math.isnan(view.inputs.gantry_tension_n)):
+        return None
+    return "the rope's tension is not measured any more, and a rope is required"
 
 
 def _standing(view: _View) -> str | None:
@@ -527,6 +585,26 @@ RULES: tuple[Rule, ...] = (
         _command_jump,
     ),
     Rule(
+        "command_rate",
+        "mean speed of a joint's target over the last 200 ms, back and forth counted",
+        ("command_rate_rad_s",),
+        "",
+        Reaction.DAMP,
+        APPLIED,
+        "slower again",
+        _command_rate,
+    ),
+    Rule(
+        "policy_period",
+        "mean period of the policy's loop over the last second",
+        ("policy_period_s",),
+        "policy_period_time_s",
+        Reaction.STAND,
+        APPLIED,
+        "faster again",
+        _policy_period,
+    ),
+    Rule(
         "goal_age",
         "time since the last `goal_keypoints`",
         ("goal_hold_s",),
@@ -637,6 +715,26 @@ RULES: tuple[Rule, ...] = (
         _gantry,
     ),
     Rule(
+        "untethered",
+        "rope tension, where a tether is required",
+        ("slack_ratio", "tether_required"),
+        "",
+        Reaction.BLOCK,
+        _DISARMED,
+        "the rope carries more",
+        _untethered,
+    ),
+    Rule(
+        "tether_lost",
+        "whether the rope's tension is measured, where a tether is required",
+        ("tether_required",),
+        "",
+        Reaction.STAND,
+        APPLIED,
+        "measured again",
+        _tether_lost,
+    ),
+    Rule(
         "standing",
         "time in STANDING",
         ("standing_timeout_s",),
@@ -657,7 +755,14 @@ RULES: tuple[Rule, ...] = (
         _battery("battery_arm"),
     ),
     Rule(
-        "battery", "state of charge", ("battery_hold",), "", Reaction.HOLD, APPLIED, "charged", _battery("battery_hold")
+        "battery",
+        "state of charge",
+        ("battery_stand",),
+        "",
+        Reaction.STAND,
+        APPLIED,
+        "charged",
+        _battery("battery_stand"),
     ),
     Rule(
         "controller",
@@ -668,6 +773,26 @@ RULES: tuple[Rule, ...] = (
         _ALL,
         "released",
         _link("controller"),
+    ),
+    Rule(
+        "guard",
+        "hardware: the process that damps when the bridge has died",
+        (),
+        "",
+        Reaction.STAND,
+        _ALL,
+        "the bridge is started again",
+        _link("guard"),
+    ),
+    Rule(
+        "overrun",
+        "hardware: steps that the bridge's loop has made in the last second, of 500",
+        ("overrun_ratio",),
+        "",
+        Reaction.STAND,
+        _ALL,
+        "more again",
+        _link("overrun"),
     ),
     Rule(
         "second_writer",
@@ -692,7 +817,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "silence",
         "hardware: time since the robot was last heard",
-        (),
+        ("link_timeout_s",),
         "",
         Reaction.DAMP,
         _ALL,
@@ -702,7 +827,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "wrong_crc",
         "hardware: share of wrong checksums",
-        (),
+        ("wrong_crc_ratio",),
         "",
         Reaction.DAMP,
         _ALL,
@@ -712,7 +837,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "state_late",
         "hardware: delay of the robot's state against its best",
-        (),
+        ("link_late_s",),
         "",
         Reaction.DAMP,
         _ALL,
@@ -721,8 +846,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "joint_frozen",
-        "hardware: one joint's reading, to the last bit",
-        (),
+        "hardware: time for which one joint reads the same, to the last bit",
+        ("joint_frozen_s",),
         "",
         Reaction.DAMP,
         APPLIED,
@@ -732,9 +857,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "remote_lost",
         "hardware: time since the remote was last heard",
-        (),
+        ("remote_lost_s",),
         "",
-        Reaction.HOLD,
+        Reaction.STAND,
         _ALL,
         "heard again",
         _link("remote_lost"),
@@ -760,6 +885,7 @@ class SafetyMonitor:
         self._tick_changed_ns: int | None = None
         self._last_command: JointCommand | None = None
         self._jump: tuple[int, float] | None = None
+        self._moves: deque[tuple[int, np.ndarray]] = deque()  # receipt, ns, and change of the targets (J,)
         self._slack_seen = False
 
     @property
@@ -774,7 +900,10 @@ class SafetyMonitor:
         rate; what comes and goes between two checks is not seen.
         """
         self._remember(inputs)
-        view = _View(now_ns, inputs, self._limits, self._robot, self._tick_changed_ns, self._jump, self._slack_seen)
+        view = _View(
+            now_ns, inputs, self._limits, self._robot, self._tick_changed_ns, self._jump, self._rates(now_ns),
+            self._slack_seen,
+        )  # fmt: skip
         verdicts = []
         for rule in self._rules:
             text = rule.broken(view) if inputs.mode in rule.modes else None
@@ -795,13 +924,23 @@ class SafetyMonitor:
             self._jump = None
             missed = command.sequence - last.sequence if last is not None else 0
             if last is not None and missed > 0 and command.is_finite() and last.is_finite():
-                change = np.abs(command.joint_pos - last.joint_pos) / missed  # a lost command is no jump
+                change = np.abs(command.joint_pos - last.joint_pos)
+                self._moves.append((inputs.command_received_ns or 0, change))
+                change = change / missed  # a lost command is no jump
                 self._jump = (int(change.argmax()), float(change.max()))
             self._last_command = command
         if inputs.mode not in APPLIED:
             self._slack_seen = False
         elif inputs.gantry_tension_n < self._limits.slack_ratio * self._robot.mass * GRAVITY_M_S2:
             self._slack_seen = True
+
+    def _rates(self, now_ns: int) -> np.ndarray:
+        """Return how far each target has moved in the window, per second. Shape (J,), rad/s."""
+        moves = self._moves
+        while moves and now_ns - moves[0][0] >= RATE_WINDOW_NS:
+            moves.popleft()
+        way = sum((change for _, change in moves), np.zeros(self._robot.num_joints))
+        return way / (RATE_WINDOW_NS * _S)
 
 
 def worst(verdicts: Sequence[Verdict]) -> Reaction:
@@ -815,16 +954,15 @@ def lines(verdicts: Sequence[Verdict], at_least: Reaction) -> list[str]:
 
 
 # the table for people --------------------------------------------------------------------------------
-def rule_table(limits: SafetyLimits | None = None, rules: Sequence[Rule] = RULES) -> str:
-    """Return the rules as a Markdown table, with the numbers of ``limits``."""
-    limits = limits or SafetyLimits()
+def rule_table(*settings: Any, rules: Sequence[Rule] = RULES) -> str:
+    """Return the rules as a Markdown table, with the numbers of ``settings``: dataclasses that hold the limits."""
     rows = [
         "| Rule | Watched | Limit | For | Reaction | Judged in | Over when |",
         "|---|---|---|---|---|---|---|",
     ]
     for rule in rules:
-        limit = ", ".join(_quantity(limits, name) for name in rule.limits) or "-"
-        lasts = _quantity(limits, rule.lasts) if rule.lasts else "at once"
+        limit = ", ".join(quantity(settings, name) for name in rule.limits) or "-"
+        lasts = quantity(settings, rule.lasts) if rule.lasts else "at once"
         rows.append(
             f"| `{rule.id}` | {rule.watches} | {limit} | {lasts} | {rule.reaction.name} | {_modes(rule.modes)} "
             f"| {rule.over} |"
@@ -832,9 +970,13 @@ def rule_table(limits: SafetyLimits | None = None, rules: Sequence[Rule] = RULES
     return "\n".join(rows) + "\n"
 
 
-def _quantity(limits: SafetyLimits, name: str) -> str:
-    unit = next(item.metadata["unit"] for item in fields(limits) if item.name == name)
-    value = getattr(limits, name)
+def quantity(settings: Sequence[Any], name: str) -> str:
+    """Return a setting's number with its unit, for people; ``settings`` are the dataclasses to look in."""
+    known = {item.name: (each, item) for each in settings for item in fields(each)}
+    found = known[name]
+    value, unit = getattr(found[0], name), found[1].metadata["unit"]
+    if isinstance(value, bool):
+        return f"`{name}`"
     if unit == "s" and value < 1.0:
         return f"{1e3 * value:g} ms"
     if unit.startswith("of "):
@@ -847,7 +989,3 @@ def _modes(modes: frozenset[Mode]) -> str:
         if modes == known:
             return name
     return ", ".join(mode.name for mode in sorted(modes))
-
-
-if __name__ == "__main__":
-    print(rule_table(), end="")

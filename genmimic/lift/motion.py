@@ -27,6 +27,7 @@ _LANDMARK_OF = {
 }
 _LEG = [idx for idx, name in enumerate(POINTS) if name.split("_")[-1] in ("knee", "ankle", "heel", "toe")]
 _ARM = [idx for idx, name in enumerate(POINTS) if name.split("_")[-1] in ("elbow", "wrist", "knuckles")]
+R1,R2=8,4
 _STATURE_SHARE = 0.772  # as in genmimic.lift.importers.upright
 
 
@@ -134,7 +135,7 @@ def lift_observation(
     )  # fmt: skip
     options = {"robust": steps.robust, "bones": steps.bones, "smooth": steps.smooth}
     anything = steps.robust or steps.bones or steps.smooth or steps.stance
-    pos, agreement = solve_paths(evidence, start, noise, 4, **options) if anything else (start, np.ones(trust.shape))
+    pos, agreement = solve_paths(evidence, start, noise, R1, **options) if anything else (start, np.ones(trust.shape))
     ground = find_ground(seen.time_s, pos, trust, tall, gravity=steps.gravity)
     if steps.stance:
         scale = tall / MEAN_HEIGHT_M
@@ -142,7 +143,7 @@ def lift_observation(
             evidence = replace(
                 evidence, stance=ground.stance, up=ground.up, foot_level=ground.level + SOLE_LEVELS_M * scale
             )
-            pos, agreement = solve_paths(evidence, pos, noise, 2, **options)
+            pos, agreement = solve_paths(evidence, pos, noise, R2, **options)
             ground = find_ground(seen.time_s, pos, trust, tall, gravity=steps.gravity)
     world, place = _to_world(pos, ground)
     sure = trust * agreement

@@ -52,6 +52,7 @@ FEET = tuple(POINTS.index(f"{side}_{joint}") for side in ("left", "right") for j
 """The points that a stance holds still: ankle, heel and toe of the left foot, then of the right."""
 
 HIPS = 2  # the first points
+SM=0
 _N = 3 * len(POINTS)
 _HIPS_DEPTH = tuple(3 * hip + 2 for hip in range(HIPS))
 
@@ -145,7 +146,7 @@ def solve_paths(
         _add_shape(system, evidence, noise, pos, robust and number > 0)
         if bones:
             _add_bones(system, evidence, noise, pos)
-        _add_smoothness(system, evidence, noise, pos, robust and number > 0)
+        _add_smoothness(system, evidence, noise, pos, robust and number > SM)
         _add_stance(system, evidence, noise, pos)
         pos = system.solve()
     return pos, weight

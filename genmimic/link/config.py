@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields
 
 from genmimic.core.errors import ConfigError
 
+DAMPING_FAULTS = ("second_writer", "mode_machine", "silence", "wrong_crc", "state_late", "joint_frozen")
+"""Rules of `genmimic.core.safety` on which the hardware bridge damps by itself, before the monitor hears of them."""
+
 
 def _setting(default: float, unit: str, low: float, high: float, description: str) -> float:
     metadata = {"description": description, "unit": unit, "low": low, "high": high, "choices": ()}
@@ -30,6 +33,9 @@ class LinkConfig:
         0.1, "s", 0.02, 10.0, "How long one joint's position, speed and torque may all stand still, to the last bit"
     )
     remote_lost_s: float = _setting(3.0, "s", 0.1, 60.0, "Silence of the remote after which it counts as lost")
+    overrun_ratio: float = _setting(
+        0.5, "of the steps in a second", 0.0, 1.0, "Fewest steps of the bridge's loop with which a motion goes on"
+    )
     find_s: float = _setting(10.0, "s", 0.5, 120.0, "How long the robot may take to be heard at first")
     listen_s: float = _setting(0.5, "s", 0.2, 10.0, "How long another writer is listened for before the first command")
 

@@ -20,7 +20,7 @@ from genmimic.core.modes import DAMPING, Mode
 from genmimic.core.robot import G1_23DOF, VALID_MODE_MACHINE, Robot
 from genmimic.core.state import JointCommand, RobotState, damping_command
 from genmimic.link import idl, wire
-from genmimic.link.config import LinkConfig
+from genmimic.link.config import DAMPING_FAULTS, LinkConfig
 from genmimic.link.dds import BMS_STATE_TOPIC, LOW_CMD_TOPIC, LOW_STATE_TOPIC, Bus
 from genmimic.link.guard import Guard
 from genmimic.link.remote import RemoteWatch
@@ -350,6 +350,8 @@ class HardwareBridge:
         self._speaking_ns: int | None = None  # since when the policy moves the robot
         self._stood = False
         self._faults: list[LinkFault] = []
+        self._steps: deque[int] = deque()  # of the last second, ns
+        self._began_ns = 0
         self._last = GateResult(damping_command(link.robot, link.robot.default_joint_pos, 0.0), Mode.DAMPED, "")
 
     @property
@@ -443,7 +445,7 @@ class HardwareBridge:
         if pressed & {"B", "select"}:
             self.gate.trip(f"{'B' if 'B' in pressed else 'Select'} was pressed on the remote")
         for fault in self._faults:
-            if fault.id in _DAMPS:
+            if fault.id in DAMPING_FAULTS:
                 self.gate.trip(str(fault))
                 break
         state = link.state if link.age_s(now_ns) <= link.config.link_timeout_s else None
@@ -473,6 +475,11 @@ class HardwareBridge:
 
     def _judge(self, now_ns: int) -> list[LinkFault]:
         faults, frozen_ns = self.link.faults(now_ns), 2e9 * self.link.config.joint_frozen_s
+        if not self._steps:
+            self._began_ns = now_ns
+        self._steps.append(now_ns)
+        while now_ns - self._steps[0] > 1_000_000_000:
+            self._steps.popleft()
         if not self.gate.policy_speaks:
             self._speaking_ns = None
         elif self._speaking_ns is None:
@@ -487,7 +494,11 @@ class HardwareBridge:
             faults = [fault for fault in faults if fault.id != "second_writer"]
             faults.append(LinkFault("controller", self._occupied))
         elif self._guard is not None and not self._guard.alive:
-            faults.append(LinkFault("controller", "the guard has ended; restart the bridge"))
+            faults.append(LinkFault("guard", "the guard has ended; restart the bridge"))
+        made, least = len(self._steps), self.link.config.overrun_ratio * RATE_HZ
+        if self._live and made < least and now_ns - self._began_ns > 1_000_000_000:
+            text = f"the bridge's loop has made {made} of {RATE_HZ:.0f} steps in the last second (limit {least:.0f})"
+            faults.append(LinkFault("overrun", text))
         return faults
 
     def trip(self, reason: str) -> None:
@@ -511,6 +522,3 @@ class HardwareBridge:
                 time.sleep(1.0 / RATE_HZ)
         except Exception:  # nothing more can be done, and others still want to be stopped
             return
-
-
-_DAMPS = frozenset({"second_writer", "mode_machine", "silence", "wrong_crc", "state_late", "joint_frozen"})

@@ -31,7 +31,11 @@ _STRUCT = {"?": "?", "u1": "B", "i1": "b", "i2": "h", "u2": "H", "i4": "i", "u4"
 _FIELD = re.compile(
     r"^(?P<type>[A-Za-z][\w/]*)(?P<bound><=\d+)?(?P<array>\[(?P<size>(<=)?\d*)\])?\s+(?P<name>[a-z]\w*)(?P<rest>.*)$"
 )
-_WELL_KNOWN = {"Header": "std_msgs/Header", "time": "builtin_interfaces/Time", "duration": "builtin_interfaces/Duration"}
+_WELL_KNOWN = {
+    "Header": "std_msgs/Header",
+    "time": "builtin_interfaces/Time",
+    "duration": "builtin_interfaces/Duration",
+}
 MAX_ELEMENTS = 1 << 26
 
 

@@ -21,7 +21,7 @@ from genmimic import __version__
 from genmimic.core.errors import ConfigError, InputFileError, MissingDependencyError
 
 FLUSH_S = 0.4
-"""How often a chunk is ended and given to the system: a process that is killed loses no more than this, and a moment."""
+"""How often a chunk is ended and given to the system: a killed process loses no more than this, and a moment."""
 
 SYNC_S = 1.0
 """How often the disk is told to have it: what a machine that loses power loses."""
@@ -166,7 +166,9 @@ class RecordWriter:
         while self._queued - self._taken > QUEUE_BYTES // 2 and self._thread.is_alive() and self.failure is None:
             time.sleep(0.01)
 
-    def close(self, facts: Facts | None = None, attachments: Attachments | None = None, timeout_s: float = 10.0) -> bool:
+    def close(
+        self, facts: Facts | None = None, attachments: Attachments | None = None, timeout_s: float = 10.0
+    ) -> bool:
         """Write what waits, then ``facts`` and ``attachments``, then the index; return whether all of it was."""
         if not self._stopping:
             self._final = (facts or {}, attachments or {})
@@ -206,8 +208,8 @@ class RecordWriter:
                     self._rotate()
             self._drain()
             self._file.finish(*self._final)
-        except (OSError, _Stop) as error:
-            reason = str(error) if isinstance(error, _Stop) else (error.strerror or str(error))
+        except Exception as error:  # whatever it is, the robot goes on
+            reason = str(error) if isinstance(error, _Stop) else getattr(error, "strerror", None) or repr(error)
             self.failure = reason
             self._queue.clear()
             with contextlib.suppress(OSError):

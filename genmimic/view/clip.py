@@ -189,5 +189,3 @@ def _video_of(source: Any) -> Path | None:
         if isinstance(entry, dict) and isinstance(entry.get("video"), str) and Path(entry["video"]).is_file():
             return Path(entry["video"])
     return None
-
-

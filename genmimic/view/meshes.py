@@ -131,9 +131,7 @@ def model_meshes(robot: Robot, path: Path) -> list[LinkMesh]:
             at = _compose(pose, _pose(geom))
             inverse = quat_conjugate(place[link][1])
             vertices, faces = thinned(read_stl(files[mesh]), CELL_M)
-            local = quat_rotate(
-                inverse, quat_rotate(at[1], vertices) + at[0] - place[link][0]
-            )
+            local = quat_rotate(inverse, quat_rotate(at[1], vertices) + at[0] - place[link][0])
             found.append(LinkMesh(link, local, faces, colours.get(geom.get("material", ""), (178, 178, 178))))
         for child in body.findall("body"):
             visit(child, _compose(pose, _pose(child)), link)
@@ -324,5 +322,3 @@ def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 def _bytes(rgb: Iterable[float]) -> tuple[int, int, int]:
     red, green, blue = (round(255.0 * max(0.0, min(1.0, value))) for value in rgb)
     return red, green, blue
-
-

@@ -39,6 +39,8 @@ def add_display(viser: Any, scene: RobotScene, names: Sequence[str]) -> None:
         for name in names:
             box = gui.add_checkbox(_LABELS[name], scene.shown[name])
             box.on_update(lambda event, name=name: scene.show(name, bool(event.target.value)))
+        shadows = gui.add_checkbox("shadows", True, hint="off is faster where no GPU draws")
+        shadows.on_update(lambda event: viser.scene.configure_default_lights(cast_shadow=bool(event.target.value)))
         follow = gui.add_checkbox("keep the robot in the middle", scene.follow)
         follow.on_update(lambda event: setattr(scene, "follow", bool(event.target.value)))
         gui.add_button("Camera back to start").on_click(lambda _: scene.look_at_robot())
@@ -54,8 +56,7 @@ class Plot:
         height: In pixels.
         low: Lower end of the y axis; with ``high``, fixed.
         high: Upper end.
-        steps: Draw steps, for modes.
-        widths: Of the lines, in pixels; 0 draws points alone.
+        dots: Numbers of the curves that are drawn as dots.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class Plot:
         height: int = 150,
         low: float | None = None,
         high: float | None = None,
-        time_unit: str = "s",
         dots: Sequence[int] = (),
     ) -> None:
-        uplot = __import__("viser.uplot", fromlist=["uplot"])
-        series = [uplot.Series(label=f"t [{time_unit}]")]
+        from viser import uplot
+
+        series = [uplot.Series(label="t [s]")]
         for idx, label in enumerate(labels):
             colour = LINE_COLOURS[idx % len(LINE_COLOURS)]
             if idx in dots:
@@ -83,7 +84,6 @@ class Plot:
         scales: dict[str, Any] = {"x": uplot.Scale(time=False)}
         scales["y"] = uplot.Scale(auto=True) if low is None or high is None else uplot.Scale(range=(low, high))
         axis = {"stroke": "#b9c2cf", "grid": {"stroke": "#39414d", "width": 1}, "ticks": {"stroke": "#39414d"}}
-        empty = np.zeros(2)
         self._handle = viser.gui.add_uplot(
             (np.array([0.0, 1.0]), *(np.full(2, np.nan) for _ in labels)),
             tuple(series),
@@ -95,7 +95,6 @@ class Plot:
             height=height,
             padding=(6, 10, 0, 0),
         )
-        del empty
 
     def set(self, t: np.ndarray, *curves: np.ndarray) -> None:
         """Draw curves over times in s, all of the same length."""

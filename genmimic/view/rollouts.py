@@ -30,7 +30,7 @@ def imitated(robot: Robot, clips: Sequence[Clip], policy: str | Path) -> list[Cl
         motion = Motion(clip.fps, clip.joint_pos, clip.root_pos, clip.root_quat, clip.keypoint_pos, clip.name)
         result = rollout(robot, runner, plan(robot, motion), goal_frame=runner.manifest.goal_frame)
         metrics = result.metrics
-        figures = f"policy {runner.name} · pose {metrics['lmpkpe_nt_cm']:.1f} cm, hands {metrics['hands_cm']:.1f} cm off"
+        off = f"pose {metrics['lmpkpe_nt_cm']:.1f} cm, hands {metrics['hands_cm']:.1f} cm off"
         trajectory = {name: np.asarray(values) for name, values in result.trajectory.items()}
-        found.append(clip_of_trajectory(clip.name, trajectory, [figures]))
+        found.append(clip_of_trajectory(clip.name, trajectory, [f"policy {runner.name} · {off}"]))
     return found

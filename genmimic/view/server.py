@@ -74,16 +74,18 @@ class ViewServer:
     ) -> None:
         if not 0 <= port <= 65535:
             raise ConfigError(f"port is {port}, expected 0 to 65535")
-        _check_address(host)
+        check_address(host)
         viser = import_viser()
         self._host, self._title = host, title
         self._status, self._actions = status, dict(actions or {})
         self._page = _PAGE.read_text(encoding="utf-8").replace("{{title}}", title).encode()
+        self._ready = False
         import rich
 
         rich.get_console().quiet = True  # viser's banner; we print one line of our own
         with _guarded(self._answer):
             self.viser = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+        self._ready = True
 
     @property
     def port(self) -> int:
@@ -117,10 +119,12 @@ class ViewServer:
             return None
         if self._status is None:
             return None
+        if not self._ready:
+            return http.HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"starting\n"
         if path == "":
             return http.HTTPStatus.OK, "text/html; charset=utf-8", self._page
         if path == "/status":
-            return _json(self._status())
+            return _json({**self._status(), "viewers": self.clients})
         action = self._actions.get(path[1:])
         if action is not None:
             if request.headers.get(ASKED_HEADER) is None:
@@ -141,7 +145,7 @@ def _json(value: Mapping[str, Any]) -> tuple[http.HTTPStatus, str, bytes]:
     return http.HTTPStatus.OK, "application/json", json.dumps(value).encode()
 
 
-def _check_address(host: str) -> None:
+def check_address(host: str) -> None:
     """Raise ConfigError where nothing can listen: viser would try a thousand ports and then wait for ever."""
     import socket
 

@@ -102,7 +102,8 @@ def test_what_is_too_short_is_not_judged() -> None:
 EXPECTED = {
     "jitter": {"jitter"}, "drift": {"slide"}, "dropped_frames": {"held", "jitter"}, "foot_skate": {"slide"},
     "float": {"float"}, "sink": {"sink"}, "limb_swap": {"jitter", "speed", "acceleration"}, "jumps": {"jump", "speed"},
-    "hyperextension": {"limits"}, "scale": {"float"},
+    "hyperextension": {"limits"}, "scale": {"float"}, "occlusion": {"jitter", "limits"}, "camera_motion": {"slide"},
+    "self_intersection": {"self_collision"},
 }  # fmt: skip
 
 
@@ -113,11 +114,14 @@ def test_damage_is_found_and_repaired(kind: str) -> None:
     damaged = corrupt(ROBOT, motion, kind)
     assert EXPECTED[kind] & {finding.kind for finding in judge(ROBOT, damaged).findings}
     checked = check_motion(ROBOT, damaged, mend=True)
-    assert checked.judgement.verdict == "repaired", [finding.text for finding in checked.judgement.findings]
+    passing = (
+        {"repaired", "gantry only"} if kind == "occlusion" else {"repaired"}
+    )  # nobody knows what a hidden limb did
+    assert checked.judgement.verdict in passing, [finding.text for finding in checked.judgement.findings]
     assert checked.judgement.repairs and checked.before is not None and checked.before.verdict != "ok"
     local = checked.motion.keypoint_pos - checked.motion.keypoint_pos[:, :1]
     error = np.linalg.norm(local - (motion.keypoint_pos - motion.keypoint_pos[:, :1]), axis=-1).mean()
-    assert error < (0.05 if kind == "hyperextension" else 0.02)
+    assert error < (0.05 if kind in ("hyperextension", "self_intersection") else 0.02)
 
 
 def test_a_good_motion_is_left_alone() -> None:
@@ -250,6 +254,16 @@ def test_the_command_refuses_repairs_and_says_so(tmp_path: Path, capsys: pytest.
     assert (
         "data:image/png;base64," in text and "&lt;b&gt;&amp;" in text and "http" not in text.replace("http-equiv", "")
     )
+
+
+def test_the_command_takes_several_motions_and_the_worst_counts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save_motion(tmp_path / "good.npz", ROBOT, standing())
+    save_motion(tmp_path / "bad.npz", ROBOT, corrupt(ROBOT, standing(), "sink"))
+    command = ["check", str(tmp_path / "good.npz"), str(tmp_path / "bad.npz"), "--no-simulation", "--json"]
+    assert main(command) == 1
+    assert [record["verdict"] for record in json.loads(capsys.readouterr().out)] == ["ok", "refused"]
+    assert main([*command, "-o", str(tmp_path / "out.npz")]) == 2
+    assert "one MOTION" in capsys.readouterr().err and not (tmp_path / "out.npz").exists()
 
 
 @pytest.mark.parametrize(

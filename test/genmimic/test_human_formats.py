@@ -158,7 +158,12 @@ def test_compressed_joblib_of_four_d_humans(tmp_path):
 def test_torch_files_are_read_without_torch_running_anything(tmp_path):
     torch = pytest.importorskip("torch")
     poses, trans = standing(8, root=np.zeros(3))
-    as_tensor = {"body_pose": poses[:, 3:66], "global_orient": poses[:, :3], "transl": trans, "betas": np.zeros((8, 10))}
+    as_tensor = {
+        "body_pose": poses[:, 3:66],
+        "global_orient": poses[:, :3],
+        "transl": trans,
+        "betas": np.zeros((8, 10)),
+    }
     part = {key: torch.tensor(value, dtype=torch.float32) for key, value in as_tensor.items()}
     path = tmp_path / "hmr4d_results.pt"
     torch.save({"smpl_params_global": part, "K_fullimg": torch.eye(3).repeat(8, 1, 1)}, path)
@@ -281,7 +286,17 @@ def test_names_of_common_skeletons():
     mixamo = ["Hips", "Spine", "LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand", "LeftUpLeg", "LeftLeg", "LeftFoot"]
     found = map_joint_names([f"mixamorig:{name}" for name in mixamo])
     assert mixamo[found["left_collar"]] == "LeftShoulder" and mixamo[found["left_shoulder"]] == "LeftArm"
-    cmu = ["LeftCollar", "LeftShoulder", "LeftElbow", "LeftWrist", "lhand", "LeftHip", "LeftKnee", "LeftAnkle", "LeftToe"]
+    cmu = [
+        "LeftCollar",
+        "LeftShoulder",
+        "LeftElbow",
+        "LeftWrist",
+        "lhand",
+        "LeftHip",
+        "LeftKnee",
+        "LeftAnkle",
+        "LeftToe",
+    ]
     found = map_joint_names(cmu)
     assert cmu[found["left_shoulder"]] == "LeftShoulder" and cmu[found["left_hand"]] == "lhand"
     assert cmu[found["left_wrist"]] == "LeftWrist" and cmu[found["left_hip"]] == "LeftHip"

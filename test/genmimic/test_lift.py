@@ -420,7 +420,10 @@ def test_without_the_landmarker_there_is_one_clear_line(tmp_path, monkeypatch):
 
 def cli(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "genmimic.cli", "lift", *map(str, arguments)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "genmimic.cli", "lift", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 

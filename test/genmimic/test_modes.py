@@ -144,6 +144,34 @@ def test_hold_acts_on_a_motion_only():
     assert machine.reasons == ()
 
 
+@pytest.mark.parametrize("mode", [Mode.MIMIC, Mode.HOLD])
+def test_stand_ends_a_motion_and_says_why(mode):
+    machine = machine_in(mode)
+    assert machine.fault(1, Reaction.STAND, "battery", "low").accepted
+    assert machine.mode is Mode.READY and [str(reason) for reason in machine.reasons] == ["battery: low"]
+    machine.fault(2, Reaction.STAND, "remote_lost", "silent")
+    assert [reason.rule for reason in machine.reasons] == ["battery", "remote_lost"]
+    assert not machine.start(3, ["battery: low"]).accepted
+    assert machine.start(4).accepted and machine.reasons == (), "it goes on when nothing speaks against it"
+
+
+def test_stand_and_hold_change_nothing_where_no_motion_plays():
+    for mode in (Mode.DISARMED, Mode.STANDING, Mode.READY, Mode.DAMPED, Mode.ESTOP):
+        machine = machine_in(mode)
+        assert not machine.fault(1, Reaction.STAND, "battery", "low").accepted
+        assert machine.mode is mode
+
+
+def test_the_reactions_are_ordered():
+    assert Reaction.HOLD < Reaction.STAND < Reaction.DAMP < Reaction.ESTOP
+    machine = machine_in(Mode.MIMIC)
+    machine.fault(1, Reaction.STAND, "battery", "low")
+    machine.fault(1, Reaction.HOLD, "tracking", "far")
+    assert machine.mode is Mode.READY, "the lesser one does not stop the return to standing"
+    machine.fault(2, Reaction.DAMP, "tilt", "fell")
+    assert machine.mode is Mode.DAMPED
+
+
 def test_what_only_warns_changes_nothing():
     for reaction in (Reaction.OK, Reaction.WARN, Reaction.BLOCK):
         machine = machine_in(Mode.MIMIC)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("daqp", reason="retargeting needs daqp")
 pytest.importorskip("mujoco", reason="retargeting needs mujoco")
 
+from genmimic.check import GateError, require_verdict
 from genmimic.check.measure import overlaps
 from genmimic.cli import main
 from genmimic.core.errors import MotionError
@@ -25,7 +27,8 @@ from genmimic.core.rotation import quat_rotate, quat_rotate_inverse, rotate_head
 from genmimic.retarget.human import retarget_human
 from genmimic.retarget.human_pose import quat_from_axes, robot_segments
 from genmimic.retarget.ik import KeypointIk
-from genmimic.retarget.pipeline import needs_preparing
+from genmimic.retarget.pictures import MOMENTS_NAME, PLOTS_NAME, save_moments
+from genmimic.retarget.pipeline import PAGE_NAME, needs_preparing, prepare
 from genmimic.retarget.streaming import StreamingRetargeter
 
 ROOT = Path(__file__).parents[2]
@@ -272,6 +275,32 @@ def test_mimic_tells_robot_motions_from_what_has_to_be_made_into_one(tmp_path: P
     assert not needs_preparing("wave") and not needs_preparing(str(ROOT / "motions" / "wave.npz"))
     for name in ("person.npz", "clip.mp4", "smpl.npz"):
         assert needs_preparing(str(tmp_path / name))
+
+
+def test_a_person_becomes_a_judged_motion_with_a_page_of_pictures(tmp_path: Path) -> None:
+    save_human_motion(tmp_path / "person.npz", person_of(shipped("wave", end=0.5)))
+    said: list[str] = []
+    prepared = prepare(str(tmp_path / "person.npz"), tmp_path, None, said.append)
+    assert [line.split()[0] for line in said] == ["person", "robot", "check", "pictures"]
+    motion = load_motion(prepared.path, ROBOT)
+    assert motion.source["check"]["verdict"] == prepared.checked.judgement.verdict == "ok"
+    with pytest.raises(GateError, match="without a policy"):
+        require_verdict(motion, "a" * 64)
+    page = (tmp_path / PAGE_NAME).read_text()
+    for name in (MOMENTS_NAME, PLOTS_NAME):
+        picture = (tmp_path / name).read_bytes()
+        assert picture[:4] == b"\x89PNG" and base64.b64encode(picture).decode() in page
+    assert "From the person to the robot" in page
+
+
+def test_moments_are_drawn_without_opengl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    motion = shipped("wave", end=0.5)
+    save_moments(
+        tmp_path / "m.png", ROBOT, person_of(motion), motion, lambda t: np.full((40, 60, 3), 90, np.uint8), 2
+    )  # fmt: skip
+    assert (tmp_path / "m.png").read_bytes()[:4] == b"\x89PNG"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="public clips are not here")

@@ -11,8 +11,10 @@ import pytest
 from genmimic.core.errors import ConfigError
 from genmimic.core.modes import APPLIED, Mode, Reaction
 from genmimic.core.robot import G1_23DOF as ROBOT
-from genmimic.core.safety import RULES, SafetyInputs, SafetyLimits, SafetyMonitor, lines, rule_table, tilt_rad, worst
+from genmimic.core.safety import RULES, SafetyInputs, SafetyLimits, SafetyMonitor, lines, tilt_rad, worst
 from genmimic.core.state import RobotState, position_command
+from genmimic.link.config import DAMPING_FAULTS, LinkConfig
+from genmimic.link.rules import bridge_table, monitor_table
 
 MS = 1_000_000
 NOW = 10_000 * MS
@@ -129,6 +131,8 @@ CASES = [
      "31 cm from their goals on average (limit 30 cm)"),
     ("gantry", replace(WELL, gantry_tension_n=0.6 * WEIGHT), replace(WELL, gantry_tension_n=0.61 * WEIGHT), 0.1,
      "the robot hangs, so it fell"),
+    ("policy_period", replace(WELL, policy_period_s=0.025), replace(WELL, policy_period_s=0.026), 1.0,
+     "takes 26 ms per step on average (limit 25 ms)"),
     ("standing", replace(WELL, mode=Mode.STANDING, mode_since_ns=NOW - 20_000 * MS),
      replace(WELL, mode=Mode.STANDING, mode_since_ns=NOW - 20_001 * MS), 0.0, "does not stand after 20 s"),
     ("battery_arm", replace(DISARMED, state=replace(STATE, battery=0.2)),
@@ -138,8 +142,8 @@ CASES = [
     *(
         (rule, with_faults("something_else: of no concern"), with_faults("other: x", f"{rule}: the bridge's words"),
          0.0, "the bridge's words")
-        for rule in ("controller", "second_writer", "mode_machine", "silence", "wrong_crc", "state_late",
-                     "joint_frozen", "remote_lost")
+        for rule in ("controller", "guard", "overrun", "second_writer", "mode_machine", "silence", "wrong_crc",
+                     "state_late", "joint_frozen", "remote_lost")
     ),
 ]  # fmt: skip
 
@@ -157,7 +161,8 @@ def test_a_rule_trips_beyond_its_limit_and_not_at_it(rule, at, beyond, seconds, 
 
 
 def test_every_rule_has_a_case_here():
-    assert {case[0] for case in CASES} | {"state_frozen", "command_jump"} == {rule.id for rule in RULES}
+    elsewhere = {"state_frozen", "command_jump", "command_rate", "untethered", "tether_lost"}
+    assert {case[0] for case in CASES} | elsewhere == {rule.id for rule in RULES}
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -199,6 +204,36 @@ def test_a_jump_is_judged_per_command(jump, steps, trips):
     assert ids(monitor.check(NOW, after)) == (["command_jump"] if trips else []), "seen twice, it is the same jump"
     after = replace(after, command=replace(after.command, sequence=after.command.sequence + 1))
     assert monitor.check(NOW, after) == []
+
+
+@pytest.mark.parametrize(("amplitude", "trips"), [(0.7, False), (0.9, True)])
+def test_a_target_that_shakes_is_noticed(amplitude, trips):
+    """Back and forth 50 times a second: 0.7 rad per 20 ms are 35 rad/s, 0.9 are 45; the limit is 40."""
+    monitor, found = SafetyMonitor(ROBOT), []
+    for step in range(25):
+        now = NOW + 20 * MS * step
+        target = ROBOT.default_joint_pos + (amplitude / 2 if step % 2 else -amplitude / 2) * (np.arange(23) == KNEE)
+        command = replace(COMMAND, sequence=1 + step, joint_pos=target)
+        found += monitor.check(now, replace(later(WELL, 20 * MS * step), command=command))
+    assert set(ids(found)) == ({"command_rate"} if trips else set())
+    if trips:
+        assert found[-1].text == "the target of left_knee_joint moved at 45 rad/s over 200 ms (limit 40 rad/s)"
+    rest = [NOW + 20 * MS * (25 + step) for step in range(15)]
+    for step, now in enumerate(rest):
+        command = replace(command, sequence=26 + step)
+        found = monitor.check(now, replace(later(WELL, now - NOW), command=command))
+    assert found == [], "at rest again"
+
+
+def test_a_required_tether_must_be_taut_to_arm_and_measured_to_go_on():
+    monitor = SafetyMonitor(ROBOT, SafetyLimits(tether_required=True))
+    for tension, text in ((0.09 * WEIGHT, "carries 28 N"), (math.nan, "is not measured")):
+        found = monitor.check(NOW, replace(DISARMED, gantry_tension_n=tension))
+        assert ids(found) == ["untethered"] and text in found[0].text and found[0].reaction is Reaction.BLOCK
+    assert monitor.check(NOW, replace(DISARMED, gantry_tension_n=0.1 * WEIGHT)) == []
+    assert monitor.check(NOW, replace(WELL, gantry_tension_n=0.0)) == [], "slack while it dances"
+    found = monitor.check(NOW, replace(WELL, gantry_tension_n=math.nan))
+    assert ids(found) == ["tether_lost"] and found[0].reaction is Reaction.STAND
 
 
 def test_a_restarted_policys_first_command_is_no_jump():
@@ -264,7 +299,10 @@ def test_tilt_by_hand():
 
 @pytest.mark.parametrize("item", fields(SafetyLimits), ids=lambda item: item.name)
 def test_limits_are_checked(item):
-    assert item.metadata["description"] and item.metadata["unit"]
+    assert item.metadata["description"]
+    if isinstance(item.default, bool):
+        return
+    assert item.metadata["unit"]
     for bad in (item.metadata["low"] - 0.1, item.metadata["high"] * 2 + 1, math.nan):
         with pytest.raises(ConfigError, match=item.name):
             SafetyLimits(**{item.name: bad})
@@ -276,13 +314,21 @@ def test_limits_must_agree_with_each_other():
 
 
 def test_every_limit_is_used_by_a_rule():
-    used = {name for rule in RULES for name in (*rule.limits, rule.lasts)} | {"slack_ratio"}
-    assert used - {""} == {item.name for item in fields(SafetyLimits)}
+    used = {name for rule in RULES for name in (*rule.limits, rule.lasts)} - {""}
+    assert {item.name for item in fields(SafetyLimits)} <= used
+    known = {item.name for settings in (SafetyLimits, LinkConfig) for item in fields(settings)}
+    assert used <= known
 
 
 def test_the_table_in_the_documentation_is_this_one():
     text = (Path(__file__).parents[2] / "docs" / "safety.md").read_text(encoding="utf-8")
-    assert rule_table() in text, "run `python -m genmimic.core.safety` and put its output into docs/safety.md"
+    for table in (monitor_table(), bridge_table()):
+        assert table in text, "run `python -m genmimic.link.rules` and put its output into docs/safety.md"
+
+
+def test_the_bridge_damps_by_itself_on_nothing_lesser():
+    reactions = {rule.id: rule.reaction for rule in RULES}
+    assert all(reactions[name] is Reaction.DAMP for name in DAMPING_FAULTS)
 
 
 def test_what_moves_the_robot_is_watched():

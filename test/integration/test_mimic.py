@@ -26,6 +26,8 @@ from genmimic.core.observation import STUDENT  # noqa: E402
 from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
 from genmimic.evaluate.metrics import METRICS, rollout_metrics  # noqa: E402
 from genmimic.evaluate.report import load_report, load_trajectory, track_of  # noqa: E402
+from genmimic.record.reader import Recording  # noqa: E402
+from genmimic.record.trajectory import takes  # noqa: E402
 from genmimic_ros.msg import RobotState  # noqa: E402
 from genmimic_ros.runtime import RECORD_SUB, make_executor  # noqa: E402
 
@@ -160,7 +162,7 @@ def test_a_motion_is_played_judged_and_written_down(short_motion, balance_policy
         time.sleep(0.1)
     out, err = process.communicate()
     assert process.returncode == 0, err + (folder / "nodes.log").read_text()
-    assert set(seen) == {*NODES, "viz_node"} and not running(seen.values())
+    assert set(seen) == {*NODES, "viz_node", "record_node"} and not running(seen.values())
     assert "success" in out and "played 2x, 0 falls" in out and str(folder) in out
     assert err == ""  # no terminal, nothing wrong: nothing is said
 
@@ -184,6 +186,13 @@ def test_a_motion_is_played_judged_and_written_down(short_motion, balance_policy
     for name in METRICS:
         assert again[name] == pytest.approx(worst[name], abs=1e-3), name
     assert (folder / "rollout.png").stat().st_size > 10_000
+
+    recording = Recording(folder)
+    assert recording.whole and recording.report == report
+    tried = list(takes(recording))
+    assert [take.motion for take in tried] == ["swing", "swing"] and not any(take.damped for take in tried)
+    recorded = [rollout_metrics(track_of(take.trajectory(ROBOT)), ROBOT)["lmpkpe_nt_cm"] for take in tried]
+    assert max(recorded) == pytest.approx(worst["lmpkpe_nt_cm"], abs=0.1)
 
 
 @pytest.mark.skipif(not SHIPPED.is_file(), reason="no shipped policy, policies/student.onnx")
@@ -239,7 +248,7 @@ def test_ctrl_c_damps_and_leaves_nothing_behind(long_motion, balance_policy, tmp
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert err.strip() == "genmimic: interrupted; the robot is damped and the nodes are stopped"
-    assert len(nodes) == 5 and not running(nodes.values())
+    assert len(nodes) == 6 and not running(nodes.values())
 
 
 def test_nothing_is_left_behind_when_the_command_itself_is_killed(long_motion, balance_policy, tmp_path, listener):
@@ -251,7 +260,7 @@ def test_nothing_is_left_behind_when_the_command_itself_is_killed(long_motion, b
     until = time.monotonic() + 10.0
     while running(nodes.values()) and time.monotonic() < until:
         time.sleep(0.1)
-    assert len(nodes) == 5 and not running(nodes.values())
+    assert len(nodes) == 6 and not running(nodes.values())
 
 
 def broken(tmp_path, kind, balance_policy):

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""viewer_node: the browser's view of the running robot, and its buttons. See docs/viewing.md.
+
+It hears the topics, presses the services of safety_node, and decides nothing. The page is `genmimic.view.live`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import Float32
+from std_srvs.srv import Trigger
+
+from genmimic.core.kinematics import lowest_sole_height
+from genmimic.core.modes import Mode
+from genmimic.core.robot import G1_23DOF
+from genmimic.policy import shipped_places
+from genmimic.view.live import ESTOP, LiveView, Status
+from genmimic.view.meshes import robot_meshes
+from genmimic.view.pictures import read_film
+from genmimic.view.scene import Pose
+from genmimic_ros.conversions import goal_from_msg, state_from_msg, truth_from_msg
+from genmimic_ros.msg import GoalKeypoints, PolicyStatus, RobotState, SafetyStatus
+from genmimic_ros.parameters import declare_parameters, parameter
+from genmimic_ros.runtime import STATUS_SUB, STREAM_SUB, TickNode, run_node
+from genmimic_ros.srv import LoadMotion
+
+STATE_TIMEOUT_S = 0.5
+"""An older pose is not drawn again."""
+
+
+@dataclass(frozen=True)
+class ViewerParams:
+    """Parameters of viewer_node."""
+
+    host: str = parameter("127.0.0.1", "Address to listen on; 0.0.0.0 lets everybody in the network operate the robot")
+    port: int = parameter(8080, "Port of the page; the next free one is taken", low=0, high=65535)
+    rate_hz: float = parameter(25.0, "Pictures per second, while a browser looks", unit="Hz", low=1, high=60)
+    meshes: str = parameter("auto", "Unitree's meshes where mjlab is installed, or never", choices=("auto", "never"))
+    video: str = parameter("", "Film that the motion was made from; none when empty")
+    video_start_s: float = parameter(0.0, "Time in the film at which the motion begins", unit="s", low=0, high=36000)
+
+
+class ViewerNode(TickNode):
+    """Keeps the newest message of each topic, undecoded, and draws them at a rate of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("viewer_node")
+        self._params = params = declare_parameters(self, ViewerParams)
+        self._raw: dict[str, tuple[bytes, int]] = {}
+        self._clients_of = {
+            name: self.create_client(Trigger, name) for name in ("arm", "start", "pause", "stop", ESTOP, "reset")
+        }  # fmt: skip
+        self._load_client = self.create_client(LoadMotion, "load_motion")
+        self._view = LiveView(
+            params.host, params.port, self._ask, self._load, shipped_motions(), G1_23DOF,
+            robot_meshes(G1_23DOF, params.meshes), film=read_film(params.video) if params.video else None,
+            film_start_s=params.video_start_s,
+        )  # fmt: skip
+        for name, kind, qos in (
+            ("robot_state", RobotState, STREAM_SUB),
+            ("goal_keypoints", GoalKeypoints, STREAM_SUB),
+            ("safety_status", SafetyStatus, STATUS_SUB),
+            ("policy_status", PolicyStatus, STATUS_SUB),
+            ("gantry/tension", Float32, STREAM_SUB),
+        ):
+            self.create_subscription(kind, name, partial(self._keep, name), qos, raw=True)
+        self.get_logger().info(f"the robot in the browser: {self._view.server.url}")
+        self.start_ticks(params.rate_hz, self._on_tick, priority=0)
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return self._view.server.url
+
+    def destroy_node(self) -> None:
+        super().destroy_node()
+        self._view.close()
+
+    # what is heard -----------------------------------------------------------------------------
+    def _keep(self, name: str, raw: bytes) -> None:
+        self._raw[name] = raw, time.monotonic_ns()
+
+    def _newest(self, name: str, kind: Any, within_s: float = 1.0) -> Any:
+        """Return the newest message of a topic, decoded; None when it is older."""
+        raw, received_ns = self._raw.get(name, (b"", 0))
+        if not raw or time.monotonic_ns() - received_ns > within_s * 1e9:
+            return None
+        return deserialize_message(raw, kind)
+
+    def _on_tick(self, now_ns: int) -> None:
+        looked_at = self._view.clients > 0
+        safety = self._newest("safety_status", SafetyStatus)
+        goal = self._newest("goal_keypoints", GoalKeypoints) if looked_at else None
+        if safety is not None:
+            self._view.hear(self._status(safety, goal))
+        self._view.draw(self._pose(goal) if looked_at else None)
+
+    def _status(self, safety: SafetyStatus, goal: GoalKeypoints | None) -> Status:
+        policy = self._newest("policy_status", PolicyStatus)
+        nan = float("nan")
+        return Status(
+            Mode(safety.mode),
+            tuple(safety.reasons),
+            "" if goal is None else goal.motion,
+            0 if goal is None else goal.frame,
+            0 if goal is None else goal.total_frames,
+            nan if policy is None else policy.tracking_error_m,
+            nan if policy is None else policy.period_ms_max,
+            nan if policy is None else policy.compute_ms_p99,
+            0 if policy is None else policy.missed,
+            safety.gantry_tension_n,
+        )
+
+    def _pose(self, goal: GoalKeypoints | None) -> Pose | None:
+        msg = self._newest("robot_state", RobotState, STATE_TIMEOUT_S)
+        if msg is None:
+            return None
+        state, truth = state_from_msg(msg), truth_from_msg(msg)
+        if not state.is_finite():
+            return None
+        quat = state.base_quat_w if truth is None else truth.quat_w
+        if truth is None:  # nobody knows where it is: on the floor, at the origin
+            pos = np.zeros(3)
+            pos[2] = -float(lowest_sole_height(G1_23DOF, pos, quat, state.joint_pos))
+        else:
+            pos = truth.pos_w
+        tension = self._newest("gantry/tension", Float32)
+        return Pose(
+            pos, quat, state.joint_pos, None if goal is None else goal_from_msg(goal).keypoint_pos,
+            float("nan") if tension is None else tension.data,
+        )  # fmt: skip
+
+    # what is pressed ---------------------------------------------------------------------------
+    def _ask(self, name: str) -> None:
+        """Call a service of safety_node; its answer is shown when it comes. Called on the page's threads."""
+        self._call(self._clients_of[name], Trigger.Request(), name)
+
+    def _load(self, motion: str) -> None:
+        self._call(self._load_client, LoadMotion.Request(motion=motion), f"load {motion}")
+
+    def _call(self, client: Any, request: Any, name: str) -> None:
+        if not client.service_is_ready():
+            self._view.say(f"**{name}**: nobody answers; is the robot's software running?")
+            return
+        self.get_logger().info(f"{name}, asked for in the browser")
+        client.call_async(request).add_done_callback(partial(self._on_answer, name))
+
+    def _on_answer(self, name: str, future: Any) -> None:
+        response = future.result()
+        self._view.say(f"**{name}**: {'no answer' if response is None else response.message}")
+
+
+def shipped_motions() -> list[str]:
+    """Return the names of the motions that come with the package."""
+    found = {path.stem for place in shipped_places() for path in (place / "motions").glob("*.npz")}
+    return sorted(found)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node; see `genmimic_ros.runtime.run_node`."""
+    return run_node(ViewerNode, argv, realtime=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
