@@ -68,7 +68,7 @@ format: $(VENV)/.test-requirements
 # Strict: a page without a place in the navigation, a broken link and an anchor that is not there are errors. And nothing
 # may be loaded from elsewhere, so that the pages work offline.
 docs: $(VENV)/.docs-requirements
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rnoE '(src|href)="(https?:)?//[^"]+\.(js|css|woff2?)|src="(https?:)?//[^"]+"' site --include='*.html' \
 		|| { echo "make: the pages above load something from elsewhere" >&2; exit 1; }
 	@echo "site/index.html"

@@ -27,7 +27,7 @@ import numpy as np
 from genmimic.check import check_motion, judge
 from genmimic.check.corrupt import KINDS, corrupt
 from genmimic.core.errors import GenMimicError
-from genmimic.core.motion import load_motion
+from genmimic.core.motion import Motion, load_motion, resample
 from genmimic.core.robot import G1_23DOF as ROBOT
 from genmimic.core.rotation import quat_rotate
 from genmimic.evaluate.metrics import aligned_keypoints
@@ -220,17 +220,55 @@ def speed(repeats: int = 3) -> dict[str, Any]:
             result = retarget_human(person)
             times.append(time.process_time() - begin)
         frames, human_frames, seconds = frames + len(result.motion), human_frames + len(person), seconds + min(times)
-    person = people[0]
-    live = StreamingRetargeter(person.joint_names, person.fps)
-    times = []
-    for frame in person.joint_pos:
-        begin = time.process_time()
-        live.push(frame)
-        times.append(time.process_time() - begin)
     return {
         "robot_frames": frames, "robot_frames_per_s": frames / seconds, "human_frames_per_s": human_frames / seconds,
-        "live_ms_p50": 1e3 * float(np.median(times[5:])), "live_ms_p99": 1e3 * float(np.quantile(times[5:], 0.99)),
+        **_live(people),
     }  # fmt: skip
+
+
+def _live(people: Sequence[Any]) -> dict[str, float]:
+    """Push the clips frame by frame: time per frame, distance from the whole clip's result, and delay behind it."""
+    times: list[float] = []
+    off, delays, skates = [], [], []
+    for person in people:
+        live = StreamingRetargeter(person.joint_names, person.fps)
+        poses = []
+        for frame in person.joint_pos:
+            begin = time.process_time()
+            poses.append(live.push(frame))
+            times.append(time.process_time() - begin)
+        joint_pos = np.array([pose.joint_pos for pose in poses])
+        root_pos, root_quat = (np.array([getattr(pose, name) for pose in poses]) for name in ("root_pos", "root_quat"))
+        streamed = Motion.from_joints(ROBOT, person.fps, joint_pos, root_pos, root_quat, "live")
+        clip = resample(ROBOT, retarget_human(person).motion, person.fps)
+        count = min(len(streamed), len(clip))
+        settled = slice(min(count - 2, round(person.fps)), count)  # the first second is for the proportions
+        one, two = (
+            aligned_keypoints(motion.keypoint_pos, motion.root_quat)[settled] for motion in (streamed, clip)
+        )  # fmt: skip
+        off.append(100.0 * float(np.linalg.norm(one - two, axis=-1).mean()))
+        delays.append(_delay(one.reshape(len(one), -1), two.reshape(len(two), -1)))
+        feet, offset = feet_of(ROBOT), sole_offsets(ROBOT)
+        pos, quat = _links(streamed)
+        contacts = np.array([pose.contacts for pose in poses])
+        skates.append(100.0 * cleaning.skating(soles_at(pos[:, feet], quat[:, feet], offset), contacts, person.fps))
+    return {
+        "live_ms_p50": 1e3 * float(np.median(times)), "live_ms_p99": 1e3 * float(np.quantile(times, 0.99)),
+        "live_off_clip_cm": float(np.mean(off)), "live_delay_frames": float(np.mean(delays)),
+        "live_skate_cm_s": float(np.mean(skates)),
+    }  # fmt: skip
+
+
+def _delay(late: np.ndarray, early: np.ndarray, most: int = 4) -> float:
+    """Return by how many frames, in fractions, ``late`` (T, D) follows ``early``: the minimum of their distance."""
+    shifts = range(-most, most + 1)
+    inner = slice(most, len(early) - most)
+    if len(early) < 4 * most:
+        return 0.0
+    distance = [float(np.mean((late[inner] - np.roll(early, shift, 0)[inner]) ** 2)) for shift in shifts]
+    best = int(np.clip(np.argmin(distance), 1, len(distance) - 2))
+    left, here, right = distance[best - 1 : best + 2]
+    return shifts[best] + 0.5 * (left - right) / max(left - 2.0 * here + right, 1e-12)
 
 
 def corruption(names: Sequence[str], seed: int, policy: str | None) -> dict[str, Any]:

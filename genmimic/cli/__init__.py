@@ -17,7 +17,7 @@ from genmimic.cli.terminal import paint
 from genmimic.cli.usage import EXAMPLES, Parser, finish
 from genmimic.core.errors import GenMimicError
 
-COMMANDS = ("mimic", "evaluate", "inspect", "convert", "lift", "retarget", "check", "view", "doctor", "twin", "drill")
+COMMANDS = ("mimic", "evaluate", "report", "inspect", "convert", "lift", "retarget", "check", "view", "doctor", "twin", "drill")
 """Modules of this package, in the order of the help text."""
 
 EXIT_BAD_INPUT = 2

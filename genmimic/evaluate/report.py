@@ -362,7 +362,7 @@ def _draw_figures(figure: Any, grid: Any, column: int, track: RolloutTrack, robo
         colours = (_GOAL_COLOUR, _FALL_COLOUR if fallen else _ROBOT_COLOUR)
         for body, colour, width, alpha in zip(bodies, colours, (4.0, 2.0), (0.75, 1.0), strict=True):
             across = body[:, axis]
-            lines = np.stack([across, body[:, 2]], -1)[np.array(_bones(robot))]
+            lines = np.stack([across, body[:, 2]], -1)[np.array(bones_of(robot))]
             panel.add_collection(LineCollection(list(lines), colors=colour, lw=width, alpha=alpha, capstyle="round"))
             ends = robot.keypoint_idx(["head", "left_hand", "right_hand"])
             panel.scatter(across[ends], body[ends, 2], s=(70.0, 16.0, 16.0), color=colour, alpha=alpha, lw=0.0)
@@ -418,7 +418,7 @@ def _draw_errors(
         panel.legend(loc="lower right", bbox_to_anchor=(1.0, 0.97), frameon=False, fontsize=9, ncol=2, borderpad=0.0)
 
 
-def _bones(robot: Robot) -> list[tuple[int, int]]:
+def bones_of(robot: Robot) -> list[tuple[int, int]]:
     """Return the pairs of keypoints to join by a line: each with its parent in the tree."""
     of_link: dict[str, int] = {}
     for idx, keypoint in enumerate(robot.keypoints):

@@ -31,6 +31,7 @@ from genmimic.core.errors import ConfigError, GenMimicError
 from genmimic.core.gate import GateConfig
 from genmimic.core.modes import Mode
 from genmimic.core.robot import ABSENT_MOTOR_SLOTS, G1_23DOF, NUM_MOTOR_SLOTS
+from genmimic.core.rotation import quat_mul
 from genmimic.core.state import JointCommand, position_command
 from genmimic.link import idl, wire
 from genmimic.link.dds import (
@@ -76,6 +77,7 @@ VOLTAGE, BROWN_VOLTAGE = 54.0, 38.0
 
 _ABSENT = np.array([*ABSENT_MOTOR_SLOTS, *range(29, NUM_MOTOR_SLOTS)])
 _TOLERANCE = 1e-3  # float32 on the wire
+_SAME_CLOCK_NS = 30_000_000_000  # stamps further off than this are of another clock
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class Faults:
     nan: int | None = None
     heat: tuple[int, float] | None = None
     spike: tuple[int, float] | None = None
+    shift: tuple[int, float] | None = None
+    strain: tuple[int, float] | None = None
+    tip: float = 0.0
+    spin: float = 0.0
+    timeless: bool = False
 
 
 HELP = {
@@ -140,6 +147,11 @@ HELP = {
     "nan JOINT": "this joint's reading is not a number",
     "spike JOINT RAD_S": "this joint's speed reads so",
     "heat JOINT C": "this motor's temperature reads so",
+    "shift JOINT RAD": "this joint's position reads so much too high",
+    "strain JOINT NM": "this joint's torque reads so",
+    "tip RAD": "the IMU reads so much too far forward",
+    "spin RAD_S": "the gyroscope reads so much too high",
+    "timeless": "the tick stands still, everything else goes on",
     "imu_dead": "the IMU reads zeros",
     "stuck": "the same state is sent again and again",
     "brownout": "battery at 5 %, low voltage, weak motors",
@@ -191,7 +203,10 @@ class WireLog:
 
     def add(self, sent_ns: int, record: wire.Array, right: bool, mode_machine: int) -> JointCommand:
         """Take a command of the bridge, and return it."""
-        self._ages_us.append(max(0, time.time_ns() - sent_ns) // 1000)
+        now_ns = time.time_ns()
+        if abs(now_ns - sent_ns) > _SAME_CLOCK_NS:  # the sender's clock has been set
+            sent_ns = now_ns
+        self._ages_us.append(max(0, now_ns - sent_ns) // 1000)
         with np.errstate(invalid="ignore"):
             return self._add(sent_ns, record, right, mode_machine)
 
@@ -289,7 +304,7 @@ class Twin:
         self._rivals: set[int] = set()
         self._start_ns = self._now_ns = time.monotonic_ns()
         self._due_ns: int | None = None
-        self._ticks = 0
+        self._ticks = self._tick_ms = 0
         self._queue: deque[tuple[int, bytes]] = deque()
         self._held: bytes | None = None
         self._frozen: dict[int, tuple[float, float, float]] = {}
@@ -486,7 +501,9 @@ class Twin:
         faults = self.faults
         if faults.stuck and self._stuck is not None:
             return self._stuck
-        tick = (now_ns - self._start_ns) // 1_000_000
+        if not faults.timeless:
+            self._tick_ms = (now_ns - self._start_ns) // 1_000_000
+        tick = self._tick_ms
         state = replace(self.sim.state(), tick=int(tick))
         if faults.heat is not None:
             state.joint_temperature[faults.heat[0]] = faults.heat[1]
@@ -499,6 +516,15 @@ class Twin:
             kept = self._frozen.setdefault(faults.freeze, tuple(float(part[faults.freeze]) for part in parts))  # type: ignore[arg-type]
             for part, value in zip(parts, kept, strict=True):
                 part[faults.freeze] = value
+        if faults.shift is not None:
+            state.joint_pos[faults.shift[0]] += faults.shift[1]
+        if faults.strain is not None:
+            state.joint_torque[faults.strain[0]] = faults.strain[1]
+        if faults.tip:
+            tip = np.array([math.cos(faults.tip / 2), 0.0, math.sin(faults.tip / 2), 0.0])
+            state.base_quat_w[:] = quat_mul(state.base_quat_w, tip)
+        if faults.spin:
+            state.base_ang_vel_b[1] += faults.spin
         if faults.imu_dead:
             state.base_quat_w[:] = state.base_ang_vel_b[:] = 0.0
         if self._press is not None and now_ns > self._press[1]:
@@ -605,7 +631,7 @@ class Twin:
             setattr(faults, word, min(1.0, max(0.0, float(rest[0]))))
         elif word == "delay":
             faults.delay_ms = min(10_000.0, max(0.0, float(rest[0])))
-        elif word in ("vanish", "deaf", "second_writer", "stuck", "imu_dead", "remote_off"):
+        elif word in ("vanish", "deaf", "second_writer", "stuck", "imu_dead", "remote_off", "timeless"):
             setattr(faults, word, True)
         elif word == "brownout":
             faults.brownout = True
@@ -616,8 +642,10 @@ class Twin:
         elif word in ("freeze", "nan"):
             self._frozen.clear()
             setattr(faults, word, self._joint(rest[0]))
-        elif word in ("heat", "spike"):
+        elif word in ("heat", "spike", "shift", "strain"):
             setattr(faults, word, (self._joint(rest[0]), float(rest[1])))
+        elif word in ("tip", "spin"):
+            setattr(faults, word, float(rest[0]))
         elif word == "push":
             self.sim.push((float(rest[0]), float(rest[1])))
         elif word == "stall":
