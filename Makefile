@@ -25,7 +25,7 @@ COLCON_BUILD = $(COLCON) build $(COLCON_BASE) --symlink-install --cmake-args -DG
 
 # What the built package is made of: interfaces and recipes by content, installed folders by their lists of files.
 # (`test` itself is also the name of a target here, hence the filter.)
-INSTALLED := $(wildcard launch config motions policies rviz urdf test)
+INSTALLED := $(wildcard launch config motions policies rviz foxglove urdf test)
 BUILD_INPUTS := CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv) genmimic_ros/__init__.py \
 	$(filter-out test,$(shell find $(INSTALLED) -type d -not -name __pycache__ -not -path '*/.*' 2>/dev/null))
 

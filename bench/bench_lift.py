@@ -177,7 +177,10 @@ def four_cameras(folder: Path, landmarker: Landmarker) -> dict[str, dict[str, fl
     focal = cameras[0]["focal"][0] / 1920.0
     table: dict[str, dict[str, float]] = {}
     cases = [(name, steps, height, None) for name, steps in VARIANTS.items()]
-    cases += [("all steps, true focal length", Steps(), height, focal), ("all steps, height unknown", Steps(), None, None)]
+    cases += [
+        ("all steps, true focal length", Steps(), height, focal),
+        ("all steps, height unknown", Steps(), None, None),
+    ]
     for name, steps, tall, share in cases:
         results = []
         for item in seen:

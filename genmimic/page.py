@@ -42,6 +42,7 @@ h3{font-size:15px;margin:20px 0 6px} p{margin:6px 0} a{color:var(--robot)}
 .muted{color:var(--muted);font-size:13.5px} .bad{color:var(--bad)} .good{color:var(--good)} .warn{color:var(--warn)}
 .chip{display:inline-block;padding:2px 12px;border-radius:14px;font-weight:600;color:var(--bg);background:var(--good)}
 .chip.bad{background:var(--bad);color:var(--bg)} .chip.warn{background:var(--warn);color:var(--bg)}
+.chip.neutral{background:var(--muted)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(138px,1fr));gap:10px;margin:18px 0}
 .tile{background:var(--card);border-radius:10px;padding:10px 14px}
 .tile b{display:block;font-size:22px;font-weight:650;font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -165,6 +166,11 @@ class Page:
 def text(value: object) -> str:
     """Return ``value`` as text that is safe in HTML."""
     return html.escape(str(value))
+
+
+def script_json(value: Any) -> str:
+    """Return ``value`` as JSON that is safe inside a script."""
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] = (), left: int = 1) -> str:
@@ -305,7 +311,7 @@ def player(
     return (
         '<div class="player"><canvas aria-label="stick figures; drag to turn"></canvas><div class="bar">'
         f'<button type="button">Play</button><input type="range" min="0" value="0" aria-label="time"><output></output>'
-        f'{keys}</div><script type="application/json">{json.dumps(data)}</script></div>'
+        f'{keys}</div><script type="application/json">{script_json(data)}</script></div>'
     )
 
 

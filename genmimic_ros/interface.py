@@ -75,12 +75,13 @@ def _node(name: str) -> str:
     lines = [f"### {name}\n", f"{summary[:1].upper()}{summary[1:]}\n"]
     modules = [f"nodes/{name}", *HELPERS.get(name, ())]
     endpoints = _merge({where.split("/")[-1]: scan(ROOT / "genmimic_ros" / f"{where}.py") for where in modules})
+    held = _config_of(name)
+    endpoints += _configured(held)
     if endpoints:
         rows = [
             (verb, f"`{topic}`", f"`{kind}`" + (f" ({note})" if note else "")) for verb, topic, kind, note in endpoints
         ]
         lines += [*_table(("", "Name", "Type"), rows), ""]
-    held = _config_of(name)
     for cls in scan(ROOT / "genmimic_ros" / "nodes" / f"{name}.py").parameter_classes:
         lines += _parameters(getattr(module, cls), held)
     return "\n".join(lines)
@@ -152,6 +153,16 @@ def _config_of(node: str) -> tuple[str, dict[str, Any]]:
     return "", {}
 
 
+def _configured(held: tuple[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return what a node hears because its ``topics`` parameter says so."""
+    found = []
+    for line in held[1].get("topics", ()):
+        match = re.match(r"(\S+)\s+(\w+)/msg/(\w+)\s", line)
+        if match:
+            found.append(("subscribes to", match[1], f"{match[2]}/{match[3]}", "by its parameter `topics`"))
+    return found
+
+
 def _parameters(cls: type, held: tuple[str, dict[str, Any]]) -> list[str]:
     file, values = held
     rows = []
@@ -159,7 +170,9 @@ def _parameters(cls: type, held: tuple[str, dict[str, Any]]) -> list[str]:
         about = item.metadata
         default = _value(item.default)
         value = values.get(item.name, item.default)
-        if (tuple(value) if isinstance(value, list) else value) != item.default:
+        if item.name == "topics":
+            default = "the ones above"
+        elif (tuple(value) if isinstance(value, list) else value) != item.default:
             default += f" ({_value(value)} in `{file}`)"
         rows.append((f"`{item.name}`", default, _range(about), about["unit"], about["description"]))
     where = f"values in `config/{file}`" if file else "no file holds values"

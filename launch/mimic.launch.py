@@ -42,6 +42,9 @@ ARGUMENTS = (
     ("record", "true", "whether everything is recorded: run.mcap in `report`, or in reports/MOTION-TIME"),
     ("use_viz", "true", "whether viz_node runs: markers, joint states, transforms, the robot's model"),
     ("rviz", "false", "whether rviz2 is opened"),
+    ("viewer", "false", "whether viewer_node runs: the robot in the browser, with buttons"),
+    ("viewer_host", "127.0.0.1", "address the viewer listens on; with 0.0.0.0 everybody can operate the robot"),
+    ("viewer_port", "8080", "port of the viewer; the next free one is taken"),
 )
 
 
@@ -112,6 +115,15 @@ def _nodes(context: object) -> list:
             sigterm_timeout="15",  # to finish its file
         ),
         node("viz_node", "viz.yaml", {}, condition=IfCondition(LaunchConfiguration("use_viz"))),
+        node(
+            "viewer_node",
+            "viewer.yaml",
+            {
+                "host": _text("viewer_host"),
+                "port": ParameterValue(LaunchConfiguration("viewer_port"), value_type=int),
+            },
+            condition=IfCondition(LaunchConfiguration("viewer")),
+        ),
         Node(
             package="rviz2",
             executable="rviz2",

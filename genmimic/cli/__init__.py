@@ -17,7 +17,10 @@ from genmimic.cli.terminal import paint
 from genmimic.cli.usage import EXAMPLES, Parser, finish
 from genmimic.core.errors import GenMimicError
 
-COMMANDS = ("mimic", "evaluate", "report", "inspect", "convert", "lift", "retarget", "check", "view", "doctor", "twin", "drill")
+COMMANDS = (
+    "mimic", "evaluate", "report", "compare", "replay", "annotate", "inspect", "convert", "lift", "retarget", "check",
+    "view", "doctor", "twin", "drill",
+)  # fmt: skip
 """Modules of this package, in the order of the help text."""
 
 EXIT_BAD_INPUT = 2

@@ -19,13 +19,21 @@ def add_parser(subparsers: Any) -> None:
         "imitates a motion, and measure: what noticed it, what followed, how soon the first damping command was on the "
         "wire, and whether any command was outside the limits. Exit code 0: all as it should be; 1: something was not.",
     )
-    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="of each fault (default: %(default)s)")
+    parser.add_argument(
+        "--repeat", type=int, default=3, metavar="N", help="trials of each fault (default: %(default)s)"
+    )
+    parser.add_argument("--minutes", type=float, default=0.0, metavar="M", help="begin no trial after so long")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
-    parser.add_argument("--short", action="store_true", help="only some of the faults, as in the tests")
+    parser.add_argument(
+        "--short", "--quick", dest="short", action="store_true", help="only some of the faults, as in the tests"
+    )
     parser.add_argument("--motion", default="wave", help="file or shipped name (default: %(default)s)")
     parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name (default: student)")
     parser.add_argument(
         "--domain", type=int, default=99, metavar="D", help="DDS domain, not the robot's 0 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="keep trials, drill.json and drill.md there; one that was there goes on"
     )
     parser.add_argument("--log", metavar="FILE", help="keep what the nodes print")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

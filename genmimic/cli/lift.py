@@ -21,11 +21,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--height", type=float, metavar="M", help="of the person; 1.7 m when left out")
     parser.add_argument(
         "--focal", type=float, metavar="SHARE",
-        help="focal length over the picture's longer side: about 0.75 for a phone, 1.4 for a portrait lens; 1 when left out",
+        help="focal length over the picture's longer side: 0.75 for a phone, 1.4 for a portrait lens; 1 when left out",
     )  # fmt: skip
-    parser.add_argument("--fps", type=float, metavar="HZ", help="of the motion; the video's, at least 30, when left out")
     parser.add_argument(
-        "--crop", nargs=4, type=int, metavar=("X", "Y", "W", "H"), help="part of the picture that is the film, in pixels"
+        "--fps", type=float, metavar="HZ", help="of the motion; the video's, at least 30, when left out"
+    )
+    parser.add_argument(
+        "--crop",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "W", "H"),
+        help="part of the picture that is the film, in pixels",
     )
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="leave out what is earlier, in s")
     parser.add_argument("--end", type=float, metavar="S", help="leave out what is later, in s")
@@ -87,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"output": str(output), **summary(lifted)}))
         return 0
     motion = lifted.motion
-    print(f"{output}: {motion.name}, {motion.duration:.2f} s at {motion.fps:g} Hz, confidence {motion.confidence.mean():.2f}")
+    print(
+        f"{output}: {motion.name}, {motion.duration:.2f} s at {motion.fps:g} Hz, "
+        f"confidence {motion.confidence.mean():.2f}"
+    )
     for note in lifted.notes:
         print(f"  {note}")
     return 0

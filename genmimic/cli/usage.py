@@ -37,10 +37,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "view": ("genmimic view motions/wave.npz",),
     "replay": ("genmimic replay runs/today/run.mcap",),
     "report": ("genmimic report reports/wave",),
+    "annotate": ("genmimic annotate reports/wave reports/squat --videos films -o verdicts.html",),
     "compare": ("genmimic compare reports/a reports/b",),
     "doctor": ("genmimic doctor", "genmimic doctor --interface eth0"),
     "twin": ("genmimic twin --interface lo",),
-    "drill": ("genmimic drill --short --repetitions 1",),
+    "drill": ("genmimic drill --short --repeat 1",),
 }
 """At least one of each command, for its help text; the empty name is the program itself."""
 

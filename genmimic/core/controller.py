@@ -75,6 +75,10 @@ class TrackingController:
         """The clipped action of the last step. Shape (J,)."""
         return self._action
 
+    def remember(self, action: np.ndarray) -> None:
+        """Take ``action`` (J,) for the last step's, whatever that was; for replaying what was done."""
+        self._action = clip_action(self._robot, np.asarray(action, float))
+
     def observe(self, state: RobotState) -> None:
         """Append a measured frame to the history; `step` does this itself."""
         noise = self._noise

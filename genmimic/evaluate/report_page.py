@@ -173,8 +173,8 @@ def _asked(page: p.Page, run: Run) -> None:
     durations = [entry["duration_s"] for entry in report["motions"] if entry.get("duration_s")]
     pairs = [
         ("motion", p.text(report["motion"]) + (f", {durations[0]:.1f} s" if len(durations) == 1 else "")),
-        ("motion's SHA-256", f"<code>{p.text(recorded['motion_sha256'][:16])}</code>" if "motion_sha256" in recorded else ""),
-        ("policy", f"{p.text(report['policy'])} <code>{p.text(digest[:16])}</code>"),
+        ("motion's SHA-256", _code(recorded.get("motion_sha256", "")[:16])),
+        ("policy", f"{p.text(report['policy'])} {_code(digest[:16])}"),
         ("robot", p.text(report.get("robot", ""))),
         ("rollouts", str(report["total"]["rollouts"])),
         ("noise", p.text(report["noise"])),
@@ -203,8 +203,8 @@ def _metrics(page: p.Page, report: Mapping[str, Any]) -> None:
     page.section(
         "How well it went",
         p.table(["metric", "meaning", "value", "95 % interval", "paper's student"], rows, left=2),
-        note="Intervals: Wilson's for rates, 1.96 standard errors for errors. The last column is what the paper reports "
-        "for its student on GenMimicBench (Table 1): other motions and another simulator, so a landmark, not a rival.",
+        note="Intervals: Wilson's for rates, 1.96 standard errors for errors. The last column is what the paper reports"
+        " for its student on GenMimicBench (Table 1): other motions and another simulator, so a landmark, not a rival.",
     )
 
 
@@ -435,7 +435,8 @@ def _safety(page: p.Page, run: Run, robot: Robot) -> None:
     known.append("no message is missing" if not lost else "missing: " + ", ".join(f"{n} {k}" for k, n in lost.items()))
     if not recording.whole:
         known.append("the recording was cut off")
-    page.section("Safety", *parts, note=p.text("; ".join(known).capitalize() + "."))
+    told = "; ".join(known)
+    page.section("Safety", *parts, note=p.text(f"{told[:1].upper()}{told[1:]}. A session ends by damping the robot."))
 
 
 def _files(page: p.Page, run: Run) -> None:
@@ -482,6 +483,10 @@ def _range(name: str, pair: Sequence[float] | None) -> str:
     if name in RATES:
         return p.interval(pair, 1, 100.0)
     return p.interval(pair, 2 if name.endswith("_m") else 1)
+
+
+def _code(value: str) -> str:
+    return f"<code>{p.text(value)}</code>" if value else ""
 
 
 def _float(value: Any) -> float | None:

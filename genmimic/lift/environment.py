@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The isolated environment in which the pose landmarker runs: found, or made on first use.
 
-MediaPipe pins protobuf 4 and NumPy 1 and needs Python 3.9 to 3.12, so it lives in a virtual environment of its own and
+MediaPipe pins protobuf 4 and NumPy 1 and needs Python 3.10 to 3.12, so it lives in a virtual environment of its own and
 talks to us through a pipe (`genmimic.lift.worker`). It is looked for in this order:
 
 1. ``GENMIMIC_LIFT_PYTHON``: a Python that can import mediapipe.
@@ -26,7 +26,7 @@ from genmimic.core.errors import MissingDependencyError
 
 REQUIREMENTS = Path(__file__).with_name("worker_requirements.txt")
 MEDIAPIPE_VERSION = "0.10.21"
-_PYTHONS = ("python3.12", "python3.11", "python3.10", "python3.9")
+_PYTHONS = ("python3.12", "python3.11", "python3.10")
 _STAMP = "genmimic-lift.stamp"
 _PIP_TIMEOUT_S = 900
 
@@ -91,14 +91,14 @@ def ensure_python(say: Callable[[str], None] = lambda text: None) -> Path:
 
 
 def _base_python() -> str:
-    if (3, 9) <= sys.version_info[:2] <= (3, 12):
+    if (3, 10) <= sys.version_info[:2] <= (3, 12):
         return sys.executable
     for name in _PYTHONS:
         found = shutil.which(name)
         if found:
             return found
     raise MissingDependencyError(
-        f"the pose landmarker (mediapipe {MEDIAPIPE_VERSION}) needs Python 3.9 to 3.12, this is "
+        f"the pose landmarker (mediapipe {MEDIAPIPE_VERSION}) needs Python 3.10 to 3.12, this is "
         f"{sys.version_info[0]}.{sys.version_info[1]} and there is no other; install one, for example python3.12"
     )
 

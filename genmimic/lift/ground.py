@@ -17,6 +17,7 @@ _PLANE_SD_M = 0.04
 _STANCE_SPEED = (0.20, 0.45)  # m/s: surely standing, surely not
 _STANCE_HEIGHT = (0.05, 0.11)  # m above the lowest: likewise
 _SPEED_WINDOW_S = 0.10
+_LOWEST_WINDOW_S = 1.0  # to either side
 
 SOLE_LEVELS_M = np.array([SOLE_M[POINTS[idx].split("_")[1]] for idx in FEET])
 """Height of a standing foot's points above the floor for a person of 1.7 m. Shape (len(FEET),)."""
@@ -92,9 +93,7 @@ def _body_up(pos: np.ndarray, trust: np.ndarray) -> tuple[np.ndarray, float]:
     whole, trunk, legs = shoulders - ankles, shoulders - hips, hips - ankles
     reach = np.linalg.norm(whole, axis=-1)
     straight = reach / np.maximum(np.percentile(reach, 95.0), 1e-6)
-    aligned = (trunk * legs).sum(-1) / np.maximum(
-        np.linalg.norm(trunk, axis=-1) * np.linalg.norm(legs, axis=-1), 1e-9
-    )
+    aligned = (trunk * legs).sum(-1) / np.maximum(np.linalg.norm(trunk, axis=-1) * np.linalg.norm(legs, axis=-1), 1e-9)
     sure = trust[:, [POINTS.index(f"{s}_{j}") for s in ("left", "right") for j in ("ankle", "shoulder")]].min(1)
     weight = sure * np.clip((straight - 0.85) / 0.1, 0.0, 1.0) * np.clip((aligned - 0.9) / 0.08, 0.0, 1.0)
     if weight.sum() < 1e-3:
@@ -118,19 +117,23 @@ def find_stance(
     feet = pos[:, FEET] - up * (SOLE_LEVELS_M * scale)[:, None]
     height = feet @ up
     line = feet / np.maximum(np.linalg.norm(feet, axis=-1, keepdims=True), 1e-6)
-    speed = np.zeros(height.shape)
-    for number in range(len(time_s)):
-        a = int(np.searchsorted(time_s, time_s[number] - _SPEED_WINDOW_S / 2 - 1e-9))
-        b = int(np.searchsorted(time_s, time_s[number] + _SPEED_WINDOW_S / 2 + 1e-9)) - 1
-        a, b = (max(number - 1, 0), min(number + 1, len(time_s) - 1)) if b - a < 1 else (a, b)
-        move = (feet[b] - feet[a]) / max(time_s[b] - time_s[a], 1e-6)
-        across = move - (move * line[number]).sum(-1, keepdims=True) * line[number]
-        speed[number] = np.linalg.norm(across, axis=-1)
+    number = np.arange(len(time_s))
+    a = np.searchsorted(time_s, time_s - _SPEED_WINDOW_S / 2 - 1e-9)
+    b = np.searchsorted(time_s, time_s + _SPEED_WINDOW_S / 2 + 1e-9) - 1
+    alone = b <= a
+    a = np.where(alone, np.maximum(number - 1, 0), a)
+    b = np.where(alone, np.minimum(number + 1, len(time_s) - 1), b)
+    move = (feet[b] - feet[a]) / np.maximum(time_s[b] - time_s[a], 1e-6)[:, None, None]
+    across = move - (move * line).sum(-1, keepdims=True) * line
+    speed = np.linalg.norm(across, axis=-1)
+    low: np.ndarray = height.min(1)
     lowest = np.empty(len(time_s))
-    low = height.min(1)
-    for number, now in enumerate(time_s):
-        near = np.abs(time_s - now) <= 1.0
-        lowest[number] = np.percentile(low[near], 10.0)
+    starts = np.searchsorted(time_s, time_s - _LOWEST_WINDOW_S)
+    ends = np.searchsorted(time_s, time_s + _LOWEST_WINDOW_S, "right")
+    for frame in range(len(time_s)):
+        near = low[starts[frame] : ends[frame]]
+        rank = (len(near) - 1) // 10
+        lowest[frame] = np.sort(near)[rank]
 
     def ramp(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
         return np.clip((bounds[1] - value) / (bounds[1] - bounds[0]), 0.0, 1.0)

@@ -89,10 +89,10 @@ class Landmarker:
         self._write(b"L", image)
 
     def receive(self) -> np.ndarray | None:
-        """Return the landmarks of the oldest picture sent: x, y in pixels, visibility, world x, y, z in m. Shape (33, 6).
+        """Return the landmarks of the oldest picture sent. Shape (33, 6).
 
-        The world is that of the camera, x right, y down, z away, with the middle of the hips at the origin. None when
-        nobody was found.
+        They are x and y in pixels, visibility, and world x, y and z in m: around the middle of the hips, along the axes
+        of a camera (x right, y down, z away). None when nobody was found.
         """
         rows = self._rows(6)
         return rows if len(rows) == NUM_LANDMARKS else None

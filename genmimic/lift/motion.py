@@ -27,7 +27,7 @@ _LANDMARK_OF = {
 }
 _LEG = [idx for idx, name in enumerate(POINTS) if name.split("_")[-1] in ("knee", "ankle", "heel", "toe")]
 _ARM = [idx for idx, name in enumerate(POINTS) if name.split("_")[-1] in ("elbow", "wrist", "knuckles")]
-R1,R2=8,4
+_ROUNDS, _ROUNDS_WITH_FLOOR = 8, 3  # of reweighting; with 4 and 2 a lone outlier still draws its joint along
 _STATURE_SHARE = 0.772  # as in genmimic.lift.importers.upright
 
 
@@ -118,7 +118,7 @@ def lift_observation(
     if len(seen) < 3 or seen.found.sum() < 3:
         raise MotionError(f"a person is seen in {int(seen.found.sum())} pictures, expected 3 or more")
     pixel, trust, shape = _gather(seen)
-    swapped = np.zeros(len(seen), bool)
+    swapped: np.ndarray = np.zeros(len(seen), bool)
     if steps.swaps:
         pixel, trust, shape, swapped = undo_swaps(seen.time_s, pixel, trust, shape)
     found = seen.found
@@ -135,7 +135,9 @@ def lift_observation(
     )  # fmt: skip
     options = {"robust": steps.robust, "bones": steps.bones, "smooth": steps.smooth}
     anything = steps.robust or steps.bones or steps.smooth or steps.stance
-    pos, agreement = solve_paths(evidence, start, noise, R1, **options) if anything else (start, np.ones(trust.shape))
+    pos, agreement = (
+        solve_paths(evidence, start, noise, _ROUNDS, **options) if anything else (start, np.ones(trust.shape))
+    )
     ground = find_ground(seen.time_s, pos, trust, tall, gravity=steps.gravity)
     if steps.stance:
         scale = tall / MEAN_HEIGHT_M
@@ -143,7 +145,7 @@ def lift_observation(
             evidence = replace(
                 evidence, stance=ground.stance, up=ground.up, foot_level=ground.level + SOLE_LEVELS_M * scale
             )
-            pos, agreement = solve_paths(evidence, pos, noise, R2, **options)
+            pos, agreement = solve_paths(evidence, pos, noise, _ROUNDS_WITH_FLOOR, **options)
             ground = find_ground(seen.time_s, pos, trust, tall, gravity=steps.gravity)
     world, place = _to_world(pos, ground)
     sure = trust * agreement
@@ -192,8 +194,8 @@ def undo_swaps(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Undo swaps of left and right: of the legs, the arms, or the whole body.
 
-    Of the four readings of each picture, the path with the least motion between pictures is taken (Viterbi); a change of
-    reading costs as much as a limb moving by a third of the body's height at once. The reading that is most common
+    Of the four readings of each picture, the path with the least motion between pictures is taken (Viterbi); a change
+    of reading costs as much as a limb moving by a third of the body's height at once. The reading that is most common
     stays as it is.
 
     Returns:
@@ -218,7 +220,7 @@ def undo_swaps(
     gap = np.maximum(np.diff(time_s[frames]), 1e-3)
     switch = np.array([[0.0 if a == b else 0.33 * 4.0 for b in range(4)] for a in range(4)])
     best = np.zeros(4)
-    back = np.zeros((len(frames), 4), int)
+    back: np.ndarray = np.zeros((len(frames), 4), int)
     for t in range(1, len(frames)):
         cost = np.empty((4, 4))
         loose = min(1.0, 0.1 / gap[t - 1])  # after a long gap anything may have happened
@@ -229,7 +231,7 @@ def undo_swaps(
         total = best[:, None] + cost + switch
         back[t] = total.argmin(0)
         best = total.min(0)
-    path = np.zeros(len(frames), int)
+    path: np.ndarray = np.zeros(len(frames), int)
     path[-1] = int(best.argmin())
     for t in range(len(frames) - 1, 0, -1):
         path[t - 1] = back[t, path[t]]
@@ -240,7 +242,7 @@ def undo_swaps(
         if changed[t]:
             order = orders[path[t]][orders[common]]
             pixel[frame], trust[frame], shape[frame] = pixel[frame][order], trust[frame][order], shape[frame][order]
-    swapped = np.zeros(len(pixel), bool)
+    swapped: np.ndarray = np.zeros(len(pixel), bool)
     swapped[frames[changed]] = True
     return pixel, trust, shape, swapped
 
@@ -384,20 +386,29 @@ def _motion(seen: Observation, points: np.ndarray, sure: np.ndarray, fps: float 
 
 
 def resample_paths(time_s: np.ndarray, pos: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return paths at other times, by cubic Hermite pieces with centred slopes. Shapes (T,), (T, ...), (S,), (S, ...)."""
+    """Return paths at other times, by cubic Hermite pieces with centred slopes.
+
+    Args:
+        time_s: Shape (T,).
+        pos: Shape (T, ...).
+        at: Shape (S,).
+
+    Returns:
+        Shape (S, ...).
+    """
     if len(time_s) < 3:
-        below = np.zeros(len(at), int)
+        below: np.ndarray = np.zeros(len(at), int)
         part = ((at - time_s[0]) / (time_s[-1] - time_s[0])).reshape(-1, *[1] * (pos.ndim - 1))
         return pos[below] * (1 - part) + pos[-1] * part
     shape = (-1, *[1] * (pos.ndim - 1))
     step = np.diff(time_s).reshape(shape)
     chord = np.diff(pos, axis=0) / step
-    slope = np.concatenate([chord[:1], (chord[:-1] * step[1:] + chord[1:] * step[:-1]) / (step[1:] + step[:-1]), chord[-1:]])
+    slope = np.concatenate(
+        [chord[:1], (chord[:-1] * step[1:] + chord[1:] * step[:-1]) / (step[1:] + step[:-1]), chord[-1:]]
+    )
     below = np.clip(np.searchsorted(time_s, at, "right") - 1, 0, len(time_s) - 2)
     width = step[below]
     u = ((at - time_s[below]).reshape(shape)) / width
     a, b = pos[below], pos[below + 1]
     ma, mb = slope[below] * width, slope[below + 1] * width
-    return (
-        (2 * u**3 - 3 * u**2 + 1) * a + (u**3 - 2 * u**2 + u) * ma + (3 * u**2 - 2 * u**3) * b + (u**3 - u**2) * mb
-    )
+    return (2 * u**3 - 3 * u**2 + 1) * a + (u**3 - 2 * u**2 + u) * ma + (3 * u**2 - 2 * u**3) * b + (u**3 - u**2) * mb

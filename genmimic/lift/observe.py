@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is seen of one person in a video: landmarks with times, and what disturbs them.
 
-Chooses the person (the largest at first, followed from then on), hides the others from the landmarker, and notices cuts,
-repeated pictures, a moving camera and darkness.
+Chooses the person (the largest at first, followed from then on), hides the others from the landmarker, and notices
+cuts, repeated pictures, a moving camera and darkness.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from genmimic.lift.video import VideoReader
 DETECT_EVERY_S = 0.5
 """How often people are counted."""
 
-_SAME_MEAN, _SAME_P99 = 0.12, 1.1  # grey difference, 0 to 255, its mean and 99th percentile, up to which pictures repeat
+_SAME_MEAN, _SAME_P99 = (
+    0.12,
+    1.1,
+)  # grey difference, 0 to 255, its mean and 99th percentile, up to which pictures repeat
 _CUT_LEVEL = 18.0  # mean grey difference of a cut at the least, and
 _CUT_RATIO = 6.0  # how many times that of its neighbours
 _DARK = 12.0  # mean grey level
@@ -236,7 +239,9 @@ def _collect(
         if row is not None:
             table[number] = row
     shifts = np.array(gauge.shift)
-    moving = float(np.median(shifts[shifts > 0])) * float(np.mean(shifts > _CAMERA_SHARE)) if (shifts > 0).any() else 0.0
+    moving = (
+        float(np.median(shifts[shifts > 0])) * float(np.mean(shifts > _CAMERA_SHARE)) if (shifts > 0).any() else 0.0
+    )
     time_s = _even_times(np.array(times), repeats, reader.info.fps)
     seen = Observation(
         time_s, table[:, :, :2], table[:, :, 2], table[:, :, 3:], size, reader.info.fps, repeats, people,

@@ -58,7 +58,7 @@ def draw_over(image: np.ndarray, lifted: Lifted, row: int) -> np.ndarray:
 
 def draw_side(lifted: Lifted, row: int, size: int) -> np.ndarray:
     """Return a square picture of the same moment from the person's left at the start: depth is seen here."""
-    drawn = np.full((size, size, 3), _BACKGROUND, np.uint8)
+    drawn: np.ndarray = np.full((size, size, 3), _BACKGROUND, np.uint8)
     pos = lifted.clean_pos[row]
     scale = size / _SIDE_SPAN_M * 0.9 * 1.7 / max(1.0, float(lifted.motion.source["height_m"]))
     floor = round(0.93 * size)
@@ -76,13 +76,17 @@ def _skeleton(image: np.ndarray, pixel: np.ndarray, radius: int) -> None:
         _dot(image, point, radius + 1, (255, 255, 255))
 
 
+def _square(radius: int) -> np.ndarray:
+    """Return the whole numbers x and y up to ``radius``. Shape (2, N)."""
+    return np.indices((2 * radius + 1, 2 * radius + 1)).reshape(2, -1) - radius
+
+
 def _line(image: np.ndarray, a: np.ndarray, b: np.ndarray, radius: int, colour: tuple[int, int, int]) -> None:
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.abs([a, b]).max() > 1e5:
         return
     count = int(np.abs(b - a).max()) + 2
     along = np.linspace(0.0, 1.0, count)[:, None] * (b - a) + a
-    spread = np.arange(-radius, radius + 1)
-    dx, dy = (grid.ravel() for grid in np.meshgrid(spread, spread))
+    dx, dy = _square(radius)
     x = np.round(along[:, :1] + dx).astype(int).ravel()
     y = np.round(along[:, 1:] + dy).astype(int).ravel()
     keep = (x >= 0) & (x < image.shape[1]) & (y >= 0) & (y < image.shape[0])
@@ -93,8 +97,7 @@ def _dot(image: np.ndarray, at: np.ndarray, radius: int, colour: tuple[int, int,
     if not np.isfinite(at).all() or np.abs(at).max() > 1e5:
         return
     x0, y0 = np.round(at).astype(int)
-    spread = np.arange(-radius, radius + 1)
-    dx, dy = (grid.ravel() for grid in np.meshgrid(spread, spread))
+    dx, dy = _square(radius)
     inside = dx**2 + dy**2 <= radius**2
     x, y = x0 + dx[inside], y0 + dy[inside]
     keep = (x >= 0) & (x < image.shape[1]) & (y >= 0) & (y < image.shape[0])
@@ -129,7 +132,9 @@ def write_plots(lifted: Lifted, path: str | Path) -> None:
     for axis, name in enumerate("xyz"):
         for pos, style in ((lifted.raw_pos, ":"), (lifted.clean_pos, "-")):
             hips = pos[:, :2, axis].mean(1)
-            axes[2].plot(time_s, hips, style, color=f"C{axis}", label=f"{name}, {'before' if style == ':' else 'after'}")
+            axes[2].plot(
+                time_s, hips, style, color=f"C{axis}", label=f"{name}, {'before' if style == ':' else 'after'}"
+            )
     motion = lifted.motion
     sure_s = lifted.observation.time_s[0] + np.arange(len(motion)) / motion.fps
     for name in ("left_wrist", "right_wrist", "left_ankle", "right_ankle"):

@@ -2,10 +2,11 @@
 """The path of every joint over a whole clip, by one robust least squares problem.
 
 Unknown are the positions of 21 points in the camera's frame at every picture. What is known of them, each with its own
-uncertainty: where they are in the picture (good to a few pixels), how they lie around the hips (MediaPipe's 3D estimate;
-good to some centimetres, worse in depth), that bones keep their lengths, that a foot on the floor neither moves nor
-leaves it, and that positions change smoothly. Outliers lose weight by a heavy-tailed loss. So does the smoothness: sudden
-accelerations cost little more than moderate ones, and a fast wave stays fast while a resting hand becomes still.
+uncertainty: where they are in the picture (good to a few pixels), how they lie around the hips (MediaPipe's 3D
+estimate; good to some centimetres, worse in depth), that bones keep their lengths, that a foot on the floor neither
+moves nor leaves it, and that positions change smoothly. Outliers lose weight by a heavy-tailed loss. So does the
+smoothness: sudden accelerations cost little more than moderate ones, and a fast wave stays fast while a resting hand
+becomes still.
 
 Each round linearises lengths and weights anew and solves one banded system, exactly (Gauss-Newton with iteratively
 reweighted least squares). This is the batch form of a Kalman smoother with Student-t noise.
@@ -33,8 +34,9 @@ _BONE_NAMES = (
     ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder"), ("left_hip", "left_shoulder"),
     ("right_hip", "right_shoulder"), ("left_hip", "right_shoulder"), ("right_hip", "left_shoulder"),
     ("left_hip", "left_knee"), ("right_hip", "right_knee"), ("left_knee", "left_ankle"), ("right_knee", "right_ankle"),
-    ("left_ankle", "left_heel"), ("right_ankle", "right_heel"), ("left_ankle", "left_toe"), ("right_ankle", "right_toe"),
-    ("left_heel", "left_toe"), ("right_heel", "right_toe"), ("left_shoulder", "left_elbow"),
+    ("left_ankle", "left_heel"), ("right_ankle", "right_heel"), ("left_ankle", "left_toe"),
+    ("right_ankle", "right_toe"), ("left_heel", "left_toe"), ("right_heel", "right_toe"),
+    ("left_shoulder", "left_elbow"),
     ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"),
     ("left_wrist", "left_knuckles"), ("right_wrist", "right_knuckles"), ("left_ear", "right_ear"), ("nose", "left_ear"),
     ("nose", "right_ear"),
@@ -52,7 +54,6 @@ FEET = tuple(POINTS.index(f"{side}_{joint}") for side in ("left", "right") for j
 """The points that a stance holds still: ankle, heel and toe of the left foot, then of the right."""
 
 HIPS = 2  # the first points
-SM=0
 _N = 3 * len(POINTS)
 _HIPS_DEPTH = tuple(3 * hip + 2 for hip in range(HIPS))
 
@@ -146,7 +147,7 @@ def solve_paths(
         _add_shape(system, evidence, noise, pos, robust and number > 0)
         if bones:
             _add_bones(system, evidence, noise, pos)
-        _add_smoothness(system, evidence, noise, pos, robust and number > SM)
+        _add_smoothness(system, evidence, noise, pos, robust and number > 0)
         _add_stance(system, evidence, noise, pos)
         pos = system.solve()
     return pos, weight
@@ -168,7 +169,7 @@ class _System:
         it is ten times slower.
         """
         frames = len(self.block)
-        depth = np.ix_(range(frames), _HIPS_DEPTH, _HIPS_DEPTH)
+        depth: tuple[np.ndarray, ...] = np.ix_(range(frames), _HIPS_DEPTH, _HIPS_DEPTH)
         block, right = self.block, self.right
         block[depth] += self.root[0, :, None, None]
         block[:, np.arange(_N), np.arange(_N)] += 1e-9 * block.max()
@@ -290,7 +291,9 @@ def _add_stance(system: _System, known: Evidence, noise: Noise, pos: np.ndarray)
             system.block[1:, axis, axis] += weight
             system.next[0, :-1, axis] -= weight
         if known.up is not None and known.foot_level is not None:
-            under = pos[:, point] @ known.up < known.foot_level[number] - noise.floor_m  # nothing goes through the floor
+            under = (
+                pos[:, point] @ known.up < known.foot_level[number] - noise.floor_m
+            )  # nothing goes through the floor
             held = np.maximum(known.stance[:, number], under) / noise.floor_m**2
             part = slice(3 * point, 3 * point + 3)
             system.block[:, part, part] += held[:, None, None] * np.outer(known.up, known.up)

@@ -4,10 +4,10 @@
 Runs alone, by path, in the isolated environment (see `genmimic.lift.environment`): it must import nothing of ours.
 
 Protocol, little endian. Request: one byte ``L`` (landmarks), ``D`` (detect people) or ``R`` (forget the person), width
-and height as uint32, then for L and D width*height*3 bytes of RGB. Answer to L: uint32 0, or 33 and 33 rows of 6 float32
-(x, y in pixels, visibility, world x, y, z in m). Answer to D: uint32 count and as many rows of 5 float32 (score, box x0,
-y0, x1, y1 in pixels; the box spans hips, shoulders and the circle around the whole body). Answer to R: uint32 0. The
-first thing written is ``GMLW`` when the models are loaded.
+and height as uint32, then for L and D width*height*3 bytes of RGB. Answer to L: uint32 0, or 33 and 33 rows of 6
+float32 (x, y in pixels, visibility, world x, y, z in m). Answer to D: uint32 count and as many rows of 5 float32
+(score, box x0, y0, x1, y1 in pixels; the box spans hips, shoulders and the circle around the whole body). Answer to R:
+uint32 0. The first thing written is ``GMLW`` when the models are loaded.
 """
 
 import importlib.machinery
@@ -67,16 +67,16 @@ def main():
         if len(raw) < width * height * 3:
             return
         image = np.frombuffer(raw, np.uint8).reshape(height, width, 3)
+        rows: list[tuple[float, ...]] = []
         if kind == b"L":
             found = pose.process(image)
-            rows = []
             if found.pose_landmarks is not None and found.pose_world_landmarks is not None:
-                for flat, world in zip(found.pose_landmarks.landmark, found.pose_world_landmarks.landmark):
+                both = zip(found.pose_landmarks.landmark, found.pose_world_landmarks.landmark, strict=True)
+                for flat, world in both:
                     rows.append((flat.x * width, flat.y * height, flat.visibility, world.x, world.y, world.z))
         else:
             if detector is None:
                 detector = SolutionBase(graph_config=config, outputs=["detections"])
-            rows = []
             for item in detector.process({"image": image}).detections or ():
                 points = [(p.x * width, p.y * height) for p in item.location_data.relative_keypoints]
                 (cx, cy), (rx, ry) = points[0], points[1]  # middle of the hips, a point on the circle

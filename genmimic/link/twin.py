@@ -31,7 +31,7 @@ from genmimic.core.errors import ConfigError, GenMimicError
 from genmimic.core.gate import GateConfig
 from genmimic.core.modes import Mode
 from genmimic.core.robot import ABSENT_MOTOR_SLOTS, G1_23DOF, NUM_MOTOR_SLOTS
-from genmimic.core.rotation import quat_mul
+from genmimic.core.rotation import quat_multiply
 from genmimic.core.state import JointCommand, position_command
 from genmimic.link import idl, wire
 from genmimic.link.dds import (
@@ -522,7 +522,7 @@ class Twin:
             state.joint_torque[faults.strain[0]] = faults.strain[1]
         if faults.tip:
             tip = np.array([math.cos(faults.tip / 2), 0.0, math.sin(faults.tip / 2), 0.0])
-            state.base_quat_w[:] = quat_mul(state.base_quat_w, tip)
+            state.base_quat_w[:] = quat_multiply(state.base_quat_w, tip)
         if faults.spin:
             state.base_ang_vel_b[1] += faults.spin
         if faults.imu_dead:

@@ -13,6 +13,7 @@ import numpy as np
 
 from genmimic.check import Checked, check_motion
 from genmimic.check.pictures import Section, save_page, save_plots
+from genmimic.core.errors import GenMimicError
 from genmimic.core.human import HumanMotion, save_human_motion
 from genmimic.core.motion import MOTION_FORMAT, place_motion, save_motion
 from genmimic.core.robot import G1_23DOF, Robot
@@ -128,8 +129,11 @@ def prepare(
     reason = f": {judgement.findings[0].text}" if judgement.findings else ""
     say(f"check    {judgement.verdict}{reason}")
     prepared = Prepared(path, person, retargeted, checked)
-    _draw(folder, robot, prepared, read, seen, lines, robot_line)
-    say(f"pictures {folder / PAGE_NAME}")
+    try:
+        _draw(folder, robot, prepared, read, seen, lines, robot_line)
+        say(f"pictures {folder / PAGE_NAME}")
+    except GenMimicError as error:  # a motion without pictures is still a motion
+        say(f"pictures left out: {error}")
     return prepared
 
 

@@ -68,3 +68,35 @@ def encode_video(images: Iterable[np.ndarray], fps: float, quality: int = 26) ->
             encoder.kill()
             encoder.wait()
         Path(name).unlink(missing_ok=True)
+
+
+def web_video(path: str | Path, max_bytes: int = 64 * 1024 * 1024) -> tuple[bytes, str]:
+    """Return a film's content and media type, as mp4 where it is of a kind that browsers do not play.
+
+    Raises:
+        InputFileError: It is missing, too large, or not a video.
+        MissingDependencyError: It must be converted and there is no ffmpeg.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputFileError(f"{path}: no such video")
+    if path.stat().st_size > max_bytes:
+        raise InputFileError(f"{path}: {path.stat().st_size / 1e6:.0f} MB, limit {max_bytes / 1e6:.0f} MB")
+    suffix = path.suffix.lower()
+    if suffix in (".mp4", ".m4v", ".webm"):
+        return path.read_bytes(), "video/webm" if suffix == ".webm" else "video/mp4"
+    handle, name = tempfile.mkstemp(prefix="genmimic-", suffix=".mp4")
+    os.close(handle)
+    try:
+        done = subprocess.run(
+            [find_ffmpeg(), "-loglevel", "error", "-y", "-i", str(path), "-an", "-vf",
+             "scale=trunc(iw/2)*2:trunc(ih/2)*2", "-c:v", "libx264", "-crf", "26", "-pix_fmt", "yuv420p",
+             "-movflags", "+faststart", name],
+            stdin=subprocess.DEVNULL, capture_output=True,
+        )  # fmt: skip
+        if done.returncode != 0:
+            words = done.stderr.decode(errors="replace").strip().splitlines()
+            raise InputFileError(f"{path}: not a readable video ({words[-1] if words else 'ffmpeg failed'})")
+        return Path(name).read_bytes(), "video/mp4"
+    finally:
+        Path(name).unlink(missing_ok=True)

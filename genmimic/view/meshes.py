@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -140,7 +140,7 @@ def model_meshes(robot: Robot, path: Path) -> list[LinkMesh]:
     return found
 
 
-def _first_known(body: ET.Element, place: dict[str, object]) -> str | None:
+def _first_known(body: ET.Element, place: Mapping[str, object]) -> str | None:
     """Return the name of the first body below, in a chain of single children, that is in ``place``."""
     below = body.findall("body")
     if len(below) != 1:
@@ -244,7 +244,8 @@ def disc(radius: float, thickness: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _box(half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each side has corners of its own, so that edges are drawn sharp."""
-    vertices, faces = [], []
+    vertices: list[np.ndarray] = []
+    faces: list[tuple[int, int, int]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             u, v = np.eye(3)[(axis + 1) % 3], np.eye(3)[(axis + 2) % 3]
@@ -291,8 +292,8 @@ def _capsule(radius: float, length: float, sides: int = _ROUND) -> tuple[np.ndar
 
 def _band(lower: int, upper: int, sides: int) -> np.ndarray:
     """Faces between two rings of vertices that begin at ``lower`` and ``upper``."""
-    i = np.arange(sides)
-    j = (i + 1) % sides
+    i: np.ndarray = np.arange(sides)
+    j: np.ndarray = (i + 1) % sides
     return np.concatenate(
         [np.stack([lower + i, lower + j, upper + j], -1), np.stack([lower + i, upper + j, upper + i], -1)]
     )

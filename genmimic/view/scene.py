@@ -9,25 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from genmimic.core.kinematics import link_kinematics, soles_of_links
+from genmimic.core.kinematics import link_kinematics
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.rotation import quat_rotate
-from genmimic.sim.shapes import TETHER_HOOK
 from genmimic.view.meshes import LinkMesh, disc, robot_meshes, sphere
+from genmimic.view.overlay import TAUT_N, contacts, heat, rope
 
 ROBOT_RGB, GOAL_RGB = (250, 250, 250), (26, 153, 255)
 """Keypoints of the robot and of its goal."""
 
 CONTACT_RGB, SLACK_RGB, TAUT_RGB = (60, 220, 110), (150, 150, 150), (255, 150, 40)
-
-CONTACT_M = 0.01
-"""A sole no higher above the floor counts as touching it."""
-
-ANCHOR_M = 2.5
-"""Height in m of the gantry's hook, as in simulation; on hardware only a picture."""
-
-TAUT_N = 20.0
-"""From here on the rope is drawn as pulling."""
 
 ERROR_LIMIT_M = 0.2
 """An error line of this length is fully red."""
@@ -72,7 +63,6 @@ class RobotScene:
         self._quat: np.ndarray | None = None
         self._keypoint_link_idx = robot.link_idx([keypoint.link for keypoint in robot.keypoints])
         self._keypoint_offset = np.array([keypoint.offset for keypoint in robot.keypoints])
-        self._hook_idx = int(robot.link_idx([TETHER_HOOK[0]])[0])
         self._centre = np.zeros(2)
         self.follow = True
         """Whether the picture moves with the robot."""
@@ -163,11 +153,12 @@ class RobotScene:
                     self._goals.batched_positions = goal
                 if self.shown["errors"]:
                     self._errors.points = np.stack([keypoints, goal], 1)
-                    self._errors.colors = np.repeat(heat(errors_m / ERROR_LIMIT_M)[:, None], 2, 1)
+                    colours = (255.0 * heat(errors_m / ERROR_LIMIT_M)).astype(np.uint8)
+                    self._errors.colors = np.repeat(colours[:, None], 2, 1)
             _set_visible(self._goals, goal is not None and self.shown["goal"])
             _set_visible(self._errors, goal is not None and self.shown["errors"])
             if self.shown["contacts"]:
-                self._mark_contacts(soles_of_links(self._robot, pos, quat))
+                self._mark_contacts(*contacts(self._robot, pos, quat))
             self._draw_rope(pos, quat, pose.tension_n)
         return error_m
 
@@ -188,26 +179,17 @@ class RobotScene:
             self._centre = np.array(wanted)
             self._world.position = (-wanted[0], -wanted[1], 0.0)
 
-    def _mark_contacts(self, soles: np.ndarray) -> None:
-        touching = soles[:, 2] < CONTACT_M
+    def _mark_contacts(self, points: np.ndarray, touching: np.ndarray) -> None:
         self._contacts.batched_scales = np.where(touching, 1.0, _HIDDEN)
         if touching.any():
-            self._contacts.batched_positions = soles * [1.0, 1.0, 0.0]
+            self._contacts.batched_positions = points
 
     def _draw_rope(self, pos: np.ndarray, quat: np.ndarray, tension_n: float) -> None:
         there = bool(np.isfinite(tension_n)) and self.shown["rope"]
         if there:
-            hook = pos[self._hook_idx] + quat_rotate(quat[self._hook_idx], np.array(TETHER_HOOK[1]))
-            self._rope.points = np.array([[hook, [hook[0], hook[1], ANCHOR_M]]])
+            self._rope.points = rope(self._robot, pos, quat)[None]
             self._rope.colors = np.array(TAUT_RGB if tension_n > TAUT_N else SLACK_RGB, np.uint8)
         _set_visible(self._rope, there)
-
-
-def heat(part: np.ndarray) -> np.ndarray:
-    """Return green for 0, yellow, red for 1 and beyond; 0 to 255. Shape (N,) to (N, 3)."""
-    part = np.clip(part, 0.0, 1.0)
-    rgb = np.stack([np.minimum(1.0, 2.0 * part), np.minimum(1.0, 2.0 - 2.0 * part), np.full_like(part, 0.15)], -1)
-    return (255.0 * rgb).astype(np.uint8)
 
 
 def _set_visible(handle: Any, visible: bool) -> None:

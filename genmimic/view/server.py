@@ -11,6 +11,7 @@ import contextlib
 import functools
 import http
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -82,6 +83,7 @@ class ViewServer:
         self._ready = False
         import rich
 
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)  # it reports each plain request as a failure
         rich.get_console().quiet = True  # viser's banner; we print one line of our own
         with _guarded(self._answer):
             self.viser = viser.ViserServer(host=host, port=port, label=title, verbose=False)

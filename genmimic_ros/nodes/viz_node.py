@@ -19,6 +19,7 @@ from genmimic.core.modes import Mode
 from genmimic.core.robot import G1_23DOF
 from genmimic.core.rotation import quat_from_axis_angle, quat_multiply
 from genmimic.sim.urdf import IMU_LINK, build_urdf
+from genmimic.view.overlay import TAUT_N, contacts, heat, rope
 from genmimic_ros.conversions import (
     WORLD_FRAME,
     goal_from_msg,
@@ -121,10 +122,10 @@ class VizNode(TickNode):
         self._joint_pub.publish(joints)
         if self._tf_pub is not None:
             self._tf_pub.publish(TFMessage(transforms=self._transforms(stamp, pos, quat, state.joint_pos)))
-        keypoints = forward_kinematics(self._robot, pos, quat, state.joint_pos).pos
-        self._marker_pub.publish(self._markers(stamp, keypoints))
+        bodies = forward_kinematics(self._robot, pos, quat, state.joint_pos)
+        self._marker_pub.publish(self._markers(stamp, bodies.pos, bodies.quat))
 
-    def _markers(self, stamp: object, keypoints: np.ndarray) -> MarkerArray:
+    def _markers(self, stamp: object, keypoints: np.ndarray, quat: np.ndarray) -> MarkerArray:
         size = self._params.keypoint_size_m
         robot = self._marker(stamp, "robot_keypoints", Marker.SPHERE_LIST, size)
         robot.color = ColorRGBA(r=0.9, g=0.9, b=0.9, a=0.9)
@@ -139,16 +140,36 @@ class VizNode(TickNode):
             wanted.color = ColorRGBA(r=0.1, g=0.6, b=1.0, a=0.8)
             wanted.points = [point_to_msg(point) for point in goal]
             lines = self._marker(stamp, "errors", Marker.LINE_LIST, 0.3 * size)
-            for start, end, error in zip(keypoints, goal, errors_m, strict=True):
-                colour = _heat(error / self._params.error_limit_m)
+            parts = heat(errors_m / self._params.error_limit_m).tolist()
+            for start, end, (red, green, blue) in zip(keypoints, goal, parts, strict=True):
+                colour = ColorRGBA(r=red, g=green, b=blue, a=0.9)
                 lines.points += [point_to_msg(start), point_to_msg(end)]
                 lines.colors += [colour, colour]
             markers += [wanted, lines]
+        markers.append(self._contact_marker(stamp, keypoints, quat))
+        if self._safety is not None and np.isfinite(self._safety.gantry_tension_n):
+            markers.append(self._rope_marker(stamp, keypoints, quat, self._safety.gantry_tension_n))
         text = self._marker(stamp, "mode", Marker.TEXT_VIEW_FACING, 0.12)
         text.pose.position = point_to_msg(keypoints[0] + [0.0, 0.0, TEXT_ABOVE_M])
         text.text = self._caption(error_m)
         text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
         return MarkerArray(markers=[*markers, text])
+
+    def _contact_marker(self, stamp: object, keypoints: np.ndarray, quat: np.ndarray) -> Marker:
+        points, touching = contacts(self._robot, keypoints, quat)
+        marker = self._marker(stamp, "contacts", Marker.SPHERE_LIST, 0.03)
+        marker.color = ColorRGBA(r=0.24, g=0.86, b=0.43, a=0.9)
+        marker.points = [point_to_msg(point) for point in points[touching]]
+        if not marker.points:
+            marker.action = Marker.DELETE
+        return marker
+
+    def _rope_marker(self, stamp: object, keypoints: np.ndarray, quat: np.ndarray, tension_n: float) -> Marker:
+        marker = self._marker(stamp, "rope", Marker.LINE_LIST, 0.01)
+        grey, orange = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.9), ColorRGBA(r=1.0, g=0.6, b=0.15, a=1.0)
+        marker.color = orange if tension_n > TAUT_N else grey
+        marker.points = [point_to_msg(point) for point in rope(self._robot, keypoints, quat)]
+        return marker
 
     def _marker(self, stamp: object, namespace: str, kind: int, size: float) -> Marker:
         marker = Marker(ns=namespace, id=0, type=kind, action=Marker.ADD)
@@ -198,12 +219,6 @@ def _transform(stamp: object, parent: str, child: str, pos: np.ndarray, quat: np
     transform.transform.translation = vector_to_msg(pos)
     transform.transform.rotation = quat_to_msg(quat / np.linalg.norm(quat))
     return transform
-
-
-def _heat(part: float) -> ColorRGBA:
-    """Return green for 0, red for 1 and beyond."""
-    part = float(np.clip(part, 0.0, 1.0))
-    return ColorRGBA(r=min(1.0, 2.0 * part), g=min(1.0, 2.0 * (1.0 - part)), b=0.1, a=0.9)
 
 
 def _policy_diagnostic(policy: PolicyStatus | None) -> DiagnosticStatus:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lifting: reading video, finding what disturbs it, and cleaning, against made-up people of whom everything is known."""
+"""Lifting: reading video, finding what disturbs it, and cleaning, against made-up people of whom all is known."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def write_video(path, images, stamps=None, fps=30, codec="libx264"):
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = images[0].shape[1], images[0].shape[0], "yuv420p"
-        stream.time_base = Fraction(1, 90000)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 90000)
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "crf": "15", "bf": "0"}
         for number, image in enumerate(images):

@@ -30,7 +30,7 @@ def drill(*arguments):
 def test_faults_are_noticed_and_no_command_is_outside_the_limits(balance_policy, tmp_path):
     log = tmp_path / "nodes.log"
     done = drill(
-        "--repetitions", 1, "--policy", balance_policy, "--json", "--log", log,
+        "--repeat", 1, "--policy", balance_policy, "--json", "--log", log,
         "--fault", "second writer", "--fault", "kill -9 policy", "--fault", "mode_machine changes",
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
@@ -49,7 +49,7 @@ def test_faults_are_noticed_and_no_command_is_outside_the_limits(balance_policy,
     ("arguments", "words"),
     [
         (("--fault", "earthquake"), "no fault is called 'earthquake'; known: robot vanishes"),
-        (("--repetitions", "0"), "--repetitions is 0, expected 1 to 1000"),
+        (("--repeat", "0"), "--repeat is 0, expected 1 to 1000"),
         (("--motion", "nowhere.npz"), "nowhere.npz"),
     ],
 )

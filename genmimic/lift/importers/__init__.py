@@ -102,8 +102,8 @@ def _from_fields(
     name = points.points_in(fields)
     if name is None:
         raise InputFileError(
-            f"{path}: npz with {', '.join(sorted(fields)[:8]) or 'nothing'}; expected SMPL's poses and trans, or points "
-            f"under one of {', '.join(points.POINT_FIELDS[:5])}"
+            f"{path}: npz with {', '.join(sorted(fields)[:8]) or 'nothing'}; expected SMPL's poses and trans, or "
+            f"points under one of {', '.join(points.POINT_FIELDS[:5])}"
         )
     joint_names = next((fields[key] for key in ("joint_names", "names", "keypoint_names") if key in fields), None)
     names = None if joint_names is None else [str(item) for item in np.ravel(joint_names)]
@@ -130,7 +130,9 @@ def _from_mapping(content: Any, path: Path, person: int | None, body_model: str 
         if isinstance(error, (MotionError, InputFileError)):
             raise
         raise MotionError(f"{path}: damaged or of an unknown version ({type(error).__name__}: {error})") from None
-    keys = ", ".join(str(key)[:30] for key in list(content)[:8]) if isinstance(content, dict) else type(content).__name__
+    keys = (
+        ", ".join(str(key)[:30] for key in list(content)[:8]) if isinstance(content, dict) else type(content).__name__
+    )
     raise InputFileError(f"{path}: holds {keys or 'nothing'}; expected the output of GVHMR, WHAM, TRAM or 4D-Humans")
 
 

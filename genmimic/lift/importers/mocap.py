@@ -292,7 +292,9 @@ def _asf_bones(text: str, where: str) -> tuple[list[_Bone], list[str], float | N
     order = next((line.split()[1:] for line in sections["root"] if line.lower().startswith("order")), [])
     order = [word.lower() for word in order]
     if sorted(order) != ["rx", "ry", "rz", "tx", "ty", "tz"]:
-        raise InputFileError(f"{where}: ASF root order is {' '.join(order)!r}, expected TX TY TZ RX RY RZ in some order")
+        raise InputFileError(
+            f"{where}: ASF root order is {' '.join(order)!r}, expected TX TY TZ RX RY RZ in some order"
+        )
     bones: dict[str, _Bone] = {}
     fields: dict[str, list[str]] = {}
     for line in sections["bonedata"]:

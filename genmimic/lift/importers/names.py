@@ -30,13 +30,14 @@ _CENTRE = {
     "nose": ("nose",),
 }
 _SPINE = re.compile(r"^(spine|chest|torso|lowerback|upperback|thorax|abdomen|waist|ribcage|spinelow|back)\w*$")
+_SHORT = "hip|fem|tib|foot|toe|clav|hum|rad|wrist|hand|finger|thumb|knee|ankle|sho|elb|ear|heel"
 _SIDES = (
     (re.compile(r"^(left|right)[ _.\-]?(.+)$", re.I), 1, 2),
     (re.compile(r"^(.+?)[ _.\-]?(left|right)$", re.I), 2, 1),
     (re.compile(r"^(l|r)[ _.\-](.+)$", re.I), 1, 2),
     (re.compile(r"^(.+?)[ _.\-](l|r)$", re.I), 2, 1),
     (re.compile(r"^(L|R)([A-Z].+)$"), 1, 2),
-    (re.compile(r"^([LRlr])((?:hip|fem|tib|foot|toe|clav|hum|rad|wrist|hand|finger|thumb|knee|ankle|sho|elb|ear|heel)\w*)$"), 1, 2),
+    (re.compile(rf"^([LRlr])((?:{_SHORT})\w*)$"), 1, 2),
 )  # fmt: skip
 
 

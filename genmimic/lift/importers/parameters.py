@@ -112,12 +112,14 @@ def from_tram(data: Mapping[str, Any], path: Path, body_model: str | Path | None
         raise MotionError(f"{path}: pred_rotmat has shape {rotations.shape}, expected Tx24x3x3")
     count = len(rotations)
     trans = _numbers(data, "pred_trans", path).reshape(count, 3)
-    frames = _numbers(data, "frame", path).astype(int).ravel()
+    frames: np.ndarray = _numbers(data, "frame", path).astype(int).ravel()
     shape = _numbers(data, "pred_shape", path).mean(0) if "pred_shape" in data else None
     rest = rest_joints("neutral", shape, body_model)
     joints = smpl_joint_positions(rotations, trans, rest)
     notes: dict[str, Any] = {}
-    camera_path = next((p for p in (path.parent.parent / "camera.npy", path.parent / "camera.npy") if p.is_file()), None)
+    camera_path = next(
+        (p for p in (path.parent.parent / "camera.npy", path.parent / "camera.npy") if p.is_file()), None
+    )
     if camera_path is not None:
         camera = read_tool_pickle(camera_path.read_bytes(), str(camera_path), MAX_BYTES)
         rot, pos = _numbers(camera, "pred_cam_R", camera_path), _numbers(camera, "pred_cam_T", camera_path)
@@ -172,7 +174,7 @@ def _posed(
     shape = None if betas is None else betas.reshape(-1, betas.shape[-1]).mean(0) if betas.ndim else None
     rest = rest_joints(gender, shape, body_model)
     joints = smpl_joint_positions(rotations, trans, rest)
-    smpl = {"poses": poses.astype(np.float32), "trans": trans.astype(np.float32)}
+    smpl: dict[str, np.ndarray] = {"poses": poses.astype(np.float32), "trans": trans.astype(np.float32)}
     if shape is not None:
         smpl["betas"] = shape.astype(np.float32)
     notes: dict[str, Any] = {"gender": gender}

@@ -194,7 +194,8 @@ class _ToolInterpreter(safe_pickle._Interpreter):
             items = state[4]
             if not isinstance(items, list):
                 raise ValueError("object array without items")
-            target.value = items[0] if state[1] == () and len(items) == 1 else items
+            content: Any = items[0] if state[1] == () and len(items) == 1 else items
+            target.value = content
             return
         super()._build(state, target)
 
