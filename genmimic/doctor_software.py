@@ -117,6 +117,13 @@ def _middleware(environ: Mapping[str, str]) -> Finding:
     return Finding("middleware", OK, name or (", ".join(known) if known else "the default of ROS 2"))
 
 
+def require_middleware(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise MissingDependencyError where importing ROS would end this process with exit code 102."""
+    finding = _middleware(environ)
+    if finding.verdict == FAIL:
+        raise MissingDependencyError(f"{finding.text}; {finding.fix}")
+
+
 def _discovery(environ: Mapping[str, str]) -> Finding:
     """Settings that keep nodes from meeting, or bring shared memory back (docs/pitfalls.md)."""
     found = environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")

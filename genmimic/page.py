@@ -53,6 +53,7 @@ td,th{padding:6px 10px;border-bottom:1px solid var(--line);text-align:left;verti
 th{color:var(--muted);font-weight:600;font-size:13px} td.n,th.n{text-align:right;white-space:nowrap}
 tr.strong td{font-weight:650} tr.ref td{color:var(--muted)} td{overflow-wrap:anywhere}
 td.k{width:11em;color:var(--muted)}
+td.w{min-width:15em}
 img,video{max-width:100%;height:auto;border-radius:8px;display:block} img{background:#fff}
 svg.plot{width:100%;height:auto;display:block} svg.plot text{font-family:inherit!important}
 details{margin:10px 0} summary{cursor:pointer;color:var(--muted)}
@@ -61,8 +62,10 @@ overflow-wrap:anywhere} pre{background:var(--card);padding:12px 14px;border-radi
 pre code{padding:0;overflow-wrap:normal}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:18px;align-items:start}
 .player{background:var(--card);border-radius:10px;overflow:hidden} .player canvas{width:100%;display:block;
-touch-action:pan-y;cursor:grab} .bar{display:flex;gap:10px;align-items:center;padding:6px 12px 10px;font-size:13px}
-.bar input[type=range]{flex:1;min-width:60px;accent-color:var(--robot)}
+touch-action:pan-y;cursor:grab} .bar{display:flex;flex-wrap:wrap;gap:4px 10px;align-items:center;
+padding:6px 12px 10px;font-size:13px}
+.bar output{white-space:nowrap}
+.bar input[type=range]{flex:1;min-width:90px;accent-color:var(--robot)}
 button{font:inherit;border:1px solid var(--line);background:var(--bg);color:var(--ink);border-radius:7px;
 padding:4px 12px;cursor:pointer} button.on{background:var(--robot);color:var(--bg);border-color:var(--robot)}
 .key{display:inline-flex;align-items:center;gap:5px;white-space:nowrap}.key i{width:11px;height:11px;border-radius:50%}
@@ -180,7 +183,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[
     """
 
     def cell(tag: str, column: int, value: str) -> str:
-        return f"<{tag}{'' if column < left else ' class=n'}>{value}</{tag}>"
+        kind = " class=n" if column >= left else " class=w" if column else ""
+        return f"<{tag}{kind}>{value}</{tag}>"
 
     lines = ["<tr>" + "".join(cell("th", column, value) for column, value in enumerate(head)) + "</tr>"] if head else []
     for number, row in enumerate(rows):

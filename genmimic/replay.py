@@ -112,7 +112,7 @@ def replay_policy(
         goal_frame: The policy's, from its manifest.
     """
     controller, result = TrackingController(robot, policy, goal_frame=goal_frame), PolicyReplay()
-    states: deque[RobotState] = deque(maxlen=3)
+    states: deque[RobotState] = deque(maxlen=6)
     goals: deque[Goal] = deque(maxlen=2)
     modes: deque[Mode] = deque([Mode.DISARMED], maxlen=2)
     sequence, unsure = None, 0
@@ -208,7 +208,8 @@ def replay_safety(heard: Iterable[Heard], robot: Robot, limits: SafetyLimits | N
         while CHECK not in topics and now_ns - checked_ns > CHECK_PERIOD_NS:
             checked_ns += CHECK_PERIOD_NS
             desk.tick(checked_ns)
-            _note(result.replayed, *desk.situation)
+            if result.recorded:
+                _note(result.replayed, *desk.situation)
         if each.topic == CHECK:
             desk.tick(now_ns)
         elif each.topic == CALL:
@@ -216,12 +217,13 @@ def replay_safety(heard: Iterable[Heard], robot: Robot, limits: SafetyLimits | N
         elif each.topic == SAFETY:
             mode, reasons = each.value
             if CALL not in topics:
-                _ask(desk, mode, reasons, now_ns)
+                _ask(desk, mode, reasons, now_ns, not result.recorded)
             result.exact &= desk.situation == (mode, tuple(reasons))
             _note(result.recorded, mode, reasons)
         else:
             _hear(desk, each)
-        _note(result.replayed, *desk.situation)
+        if result.recorded:
+            _note(result.replayed, *desk.situation)
     return result
 
 
@@ -239,10 +241,24 @@ def _hear(desk: SafetyDesk, each: Heard) -> None:
         desk.hear_tension(now_ns, value)
 
 
-def _ask(desk: SafetyDesk, mode: Mode, reasons: Iterable[str], now_ns: int) -> None:
+_WAYS = {
+    Mode.STANDING: ("arm",),
+    Mode.READY: ("arm", "stood"),
+    Mode.MIMIC: ("arm", "stood", "start"),
+    Mode.HOLD: ("arm", "stood", "start", "pause"),
+}
+"""From DISARMED to each mode."""
+
+
+def _ask(desk: SafetyDesk, mode: Mode, reasons: Iterable[str], now_ns: int, first: bool) -> None:
     """Ask for what a person must have asked for, if the recorded mode says so."""
-    before, rules = desk.machine.mode, [reason.partition(":")[0] for reason in reasons]
+    machine, rules = desk.machine, [reason.partition(":")[0] for reason in reasons]
+    before = machine.mode
     if mode is before:
+        return
+    if first:  # the recording begins in the middle
+        for step in _WAYS.get(mode, ()):
+            getattr(machine, step)(now_ns)
         return
     event = _ASKED.get((before, mode))
     if mode is Mode.ESTOP and "estop" in rules:
@@ -251,8 +267,10 @@ def _ask(desk: SafetyDesk, mode: Mode, reasons: Iterable[str], now_ns: int) -> N
         event = "pause"
     elif mode is Mode.READY and before in (Mode.MIMIC, Mode.HOLD) and not rules:
         event = "stop"
-    if event is not None:
+    if event == "estop":
         desk.call(event, now_ns)
+    elif event is not None:  # it was granted then
+        getattr(machine, event)(now_ns)
 
 
 def _note(told: list[tuple[Mode, tuple[str, ...]]], mode: Mode, reasons: Iterable[str]) -> None:

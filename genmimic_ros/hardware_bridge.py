@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import replace
 
 import rclpy
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from genmimic.core.errors import ConfigError
@@ -29,10 +30,13 @@ from genmimic_ros.conversions import command_from_msg, state_to_msg
 from genmimic_ros.msg import JointCommand as JointCommandMsg
 from genmimic_ros.msg import RobotState as RobotStateMsg
 from genmimic_ros.msg import SafetyStatus
-from genmimic_ros.runtime import STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode
+from genmimic_ros.runtime import PRESS_QOS, STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode
 
 SERVICE_RATE_HZ = 50.0
 """How often presses of the remote are turned into service calls."""
+
+BUTTONS_USED = ("start", "A", "B", "select")
+"""Of the remote, and of the keyboard on the topic ``press``."""
 
 
 class HardwareDriver:
@@ -96,6 +100,7 @@ class HardwareDriver:
         self._state_pub = node.create_publisher(RobotStateMsg, "robot_state", STREAM_PUB)
         node.create_subscription(SafetyStatus, "safety_status", self._on_safety, STATUS_SUB)
         node.create_subscription(JointCommandMsg, "joint_command", self._on_command, STREAM_SUB)
+        node.create_subscription(String, "press", self._on_press, PRESS_QOS)
         self._services = {name: node.create_client(Trigger, name) for name in ("arm", "start", "estop", "reset")}
         node.create_service(Trigger, "release", self._on_release)
         node.create_service(Trigger, "confirm_standing", self._on_confirm)
@@ -112,6 +117,14 @@ class HardwareDriver:
 
     def _on_command(self, msg: JointCommandMsg) -> None:
         self._command = command_from_msg(msg), time.monotonic_ns()
+
+    def _on_press(self, msg: String) -> None:
+        if msg.data not in BUTTONS_USED:
+            self._log.warning(f"press: {msg.data[:20]!r} is none of {', '.join(BUTTONS_USED)}")
+            return
+        if msg.data in ("B", "select"):
+            self._bridge.trip(f"{msg.data} was pressed on the keyboard")
+        self._presses.append(msg.data)
 
     def _on_release(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = not self._bridge.live, self._bridge.release()

@@ -187,7 +187,7 @@ def _value(value: Any) -> str:
         return "empty"
     if isinstance(value, (tuple, list)):
         return ", ".join(_value(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _range(about: Any) -> str:
@@ -197,8 +197,8 @@ def _range(about: Any) -> str:
     if low is None and high is None:
         return ""
     if high is None:
-        return f"at least {low:g}"
-    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
+        return f"at least {low:.10g}"
+    return f"at most {high:.10g}" if low is None else f"{low:.10g} to {high:.10g}"
 
 
 # messages ---------------------------------------------------------------------------------------------

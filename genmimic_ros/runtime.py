@@ -58,6 +58,9 @@ RECORD_STREAM_SUB = _qos(1000, reliable=False, latched=False)
 RECORD_SUB_LATCHED = _qos(1000, reliable=True, latched=True)
 """How record_node reads a status: the last one before it came, too."""
 
+PRESS_QOS = _qos(10, reliable=True, latched=False)
+"""press: buttons of the keyboard, none of which may get lost."""
+
 # Ticks --------------------------------------------------------------------------------------------
 LATE_NS = 5_000_000
 """A tick that starts later than this after its deadline counts as late."""

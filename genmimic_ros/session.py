@@ -22,7 +22,6 @@ from std_srvs.srv import Trigger
 
 from genmimic.check import require_verdict, verdict_problem
 from genmimic.core.errors import ConfigError, GenMimicError
-from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.modes import APPLIED, DAMPING, Mode
 from genmimic.core.motion import CONTROL_RATE_HZ, Motion
 from genmimic.core.reference import Goal
@@ -36,6 +35,7 @@ from genmimic.evaluate.report import (
     write_report,
     write_rollout_report,
 )
+from genmimic.record.trajectory import sample_of, trajectory_of
 from genmimic_ros.conversions import goal_from_msg
 from genmimic_ros.msg import GoalKeypoints, JointCommand, PolicyStatus, RobotState, SafetyStatus
 from genmimic_ros.parameters import parameter
@@ -48,6 +48,9 @@ FAREWELL_S = 0.3
 """How long the nodes go on after the robot is damped, so that whoever listens or records hears of it."""
 
 SERVICE_TIMEOUT_S = 5.0
+
+GOAL_GRACE_S = 2.0
+"""How much later than the safety monitor's word the goal that goes with it may be heard."""
 
 
 @dataclass(frozen=True)
@@ -137,36 +140,7 @@ class Recorder:
     def end(self, damped: bool = False) -> dict[str, np.ndarray] | None:
         """Return the trajectory, or None when the motion itself never began; ``damped`` is how it ended."""
         self.recording = False
-        robot, rows = G1_23DOF, self._rows
-        goals = [row[0] for row in rows]
-        own = [idx for idx, goal in enumerate(goals) if goal.frames > 0 and 0 <= goal.frame < goal.frames]
-        if not own:
-            return None
-        states = [row[1] for row in rows]
-        known = all(state.has_truth for state in states)
-        joint_pos = _finite(np.array([state.joint_position for state in states], float))
-        goal_keypoints = np.array([goal.keypoint_pos for goal in goals])
-        if known:
-            root_pos = _finite(np.array([_xyz(state.truth_root.position) for state in states]))
-            root_quat = _finite(np.array([_wxyz(state.truth_root.orientation) for state in states]))
-        else:  # nobody knows where it is: at its goal
-            root_pos = np.array([goal.root_pos for goal in goals])
-            root_quat = _finite(np.array([_wxyz(state.imu_quaternion) for state in states]))
-        fell = _lies(root_pos, root_quat, known)
-        fell[-1] |= damped
-        return {
-            "t": np.arange(len(rows)) / CONTROL_RATE_HZ,
-            "joint_pos": joint_pos,
-            "root_pos": root_pos,
-            "root_quat": root_quat,
-            "keypoint_pos": forward_kinematics(robot, root_pos, root_quat, joint_pos).pos,
-            "goal_keypoint_pos": goal_keypoints,
-            "goal_root_quat": np.array([goal.root_quat for goal in goals]),
-            "action": np.nan_to_num(np.array([row[2] for row in rows], float), posinf=10.0, neginf=-10.0),
-            "torque": _finite(np.array([state.joint_torque for state in states], float)),
-            "fell": fell,
-            "motion_frames": np.array([own[0], own[-1] + 1]),
-        }
+        return trajectory_of(G1_23DOF, [sample_of(*row) for row in self._rows], damped)
 
 
 class Timing:
@@ -303,7 +277,7 @@ class Session:
         self._number += 1
         self._recorder.begin()
         began = time.monotonic()
-        outcome = ""
+        outcome, ready_s = "", 0.0
         try:
             self._call("start", began + SERVICE_TIMEOUT_S)
             self._wait(lambda: self.mode is not Mode.READY, began + 2 * SERVICE_TIMEOUT_S, lambda: "MIMIC")
@@ -316,8 +290,11 @@ class Session:
                 elif mode is Mode.HOLD and "pause" not in self.reasons:
                     outcome = f"HOLD: {self.reasons}"
                 elif mode is Mode.READY and self._goal is not None:
-                    over = self._goal.phase in (GoalKeypoints.DONE, GoalKeypoints.IDLE)
-                    outcome = "done" if over else "stopped before its end"
+                    ready_s = ready_s or time.monotonic()  # the goal that says so may still be on its way
+                    if self._goal.phase in (GoalKeypoints.DONE, GoalKeypoints.IDLE):
+                        outcome = "done"
+                    elif time.monotonic() - ready_s > GOAL_GRACE_S:
+                        outcome = "stopped before its end"
                 elif mode in (Mode.DISARMED, Mode.STANDING):
                     outcome = f"the robot went to {mode.name}"
                 elif time.monotonic() > limit:
@@ -620,32 +597,6 @@ def check_params(params: SessionParams) -> None:
 
 def _badness(performance: Performance) -> tuple[bool, float]:
     return not performance.good, performance.metrics["lmpkpe_nt_cm"]
-
-
-def _lies(root_pos: np.ndarray, root_quat: np.ndarray, known: bool) -> np.ndarray:
-    """Return in which samples the robot lies, as the simulator judges it. Shape (T,)."""
-    from genmimic.sim.simulated_g1 import FALLEN_HEIGHT_M, FALLEN_TILT_RAD
-
-    _, x, y, _ = np.moveaxis(root_quat, -1, 0)
-    tilted = np.arccos(np.clip(1.0 - 2.0 * (x * x + y * y), -1.0, 1.0)) > FALLEN_TILT_RAD
-    return tilted | (root_pos[:, 2] < FALLEN_HEIGHT_M) if known else tilted
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    """Return the same with rows that are not finite replaced by the last good one before."""
-    good = np.isfinite(values).all(-1)
-    if good.all() or not good.any():
-        return np.nan_to_num(values)
-    last = np.maximum.accumulate(np.where(good, np.arange(len(values)), 0))
-    return np.nan_to_num(values[last])
-
-
-def _xyz(point: Any) -> tuple[float, float, float]:
-    return point.x, point.y, point.z
-
-
-def _wxyz(quat: Any) -> tuple[float, float, float, float]:
-    return quat.w, quat.x, quat.y, quat.z
 
 
 def _spread(values: list[float]) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ from genmimic.core.errors import GenMimicError
 
 COMMANDS = (
     "mimic", "evaluate", "report", "compare", "replay", "annotate", "inspect", "convert", "lift", "retarget", "check",
-    "view", "doctor", "twin", "drill",
+    "view", "doctor", "twin", "keys", "drill",
 )  # fmt: skip
 """Modules of this package, in the order of the help text."""
 

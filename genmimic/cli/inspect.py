@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
         help="show what is in a motion file",
         description="Show length, travel, joint use, sole height and origin of motions (genmimic-motion/1).",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="motion, *.npz")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="motion, *.npz, or a shipped one's name")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of tables")
 
 
@@ -28,10 +28,11 @@ def run(args: argparse.Namespace) -> int:
 
     from genmimic.core.motion import load_motion
     from genmimic.core.robot import G1_23DOF
+    from genmimic.policy import find_shipped
 
     summaries = []
     for path in args.files:
-        summary = summarize_motion(G1_23DOF, load_motion(path, G1_23DOF))
+        summary = summarize_motion(G1_23DOF, load_motion(find_shipped(path, "motions", ".npz"), G1_23DOF))
         summaries.append({"file": path, **summary})
     if args.json:
         print(json.dumps(summaries, indent=2, sort_keys=True))

@@ -79,6 +79,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the session and return the exit code."""
+    from genmimic.doctor_software import require_middleware
+
+    require_middleware()
     for module, what in (("rclpy", "ROS 2"), ("genmimic_ros.msg", "the package's built messages")):
         try:
             importlib.import_module(module)

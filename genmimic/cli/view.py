@@ -18,8 +18,8 @@ def add_parser(subparsers: Any) -> None:
         "and loop. It is offline and for this machine alone unless --host says otherwise. Ctrl-C ends it.",
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="motion, *.npz, a shipped one's name, a trajectory.npz, or a folder "
-        "of motions or of a report"
+        "files", nargs="+", metavar="FILE", help="motion, *.npz, a shipped one's name, a trajectory.npz, a recording, "
+        "*.mcap, or a folder of motions or of a report"
     )  # fmt: skip
     parser.add_argument(
         "--policy", metavar="P", help="let this policy imitate the motions in simulation first, and show both"

@@ -20,7 +20,7 @@ from genmimic.core.errors import ConfigError, GenMimicError, InputFileError
 from genmimic.core.robot import Robot
 from genmimic.evaluate.bench import PAPER_TABLE_2
 from genmimic.evaluate.report import load_trajectory
-from genmimic.evaluate.report_page import render_film, trajectory_player
+from genmimic.evaluate.report_page import body_player, render_film
 from genmimic.evaluate.runs import Run
 from genmimic.sim.video import web_video
 
@@ -30,8 +30,9 @@ REASONS = ("stumbled", "a hand did not follow", "a foot did not follow", "did no
 VIDEO_SUFFIXES = (".mp4", ".webm", ".m4v", ".mov", ".avi", ".mkv", ".gif")
 
 _GUESSES = (
+    ("walk+turn", ("walk*turn",)),
     ("2 x 180 turn", ("180*180", "turn*back*turn")), ("180 turn", ("180", "turn*back", "turn*around")),
-    ("90 turn", ("90", "turn")), ("walk+turn", ("walk*turn",)), ("walk", ("walk",)), ("step lateral", ("side*step",)),
+    ("90 turn", ("90", "turn")), ("walk", ("walk",)), ("step lateral", ("side*step",)),
     ("step forward", ("step",)), ("raise leg", ("leg", "kick")), ("sequence", ("then", "sequence")),
     ("wave", ("wave",)), ("raise", ("raise", "hands_up")), ("reach", ("reach", "point", "touch", "thumb")),
 )  # fmt: skip
@@ -95,15 +96,23 @@ def find_items(
             say(f"{motion}, {policy}, trial {trial}")
             digest = hashlib.sha256(trajectory["keypoint_pos"].astype("<f4").tobytes()).hexdigest()[:16]
             film = _film(videos, motion)
-            goal = {**trajectory, "keypoint_pos": trajectory["goal_keypoint_pos"], "fell": trajectory["fell"] & False}
-            source = _video(film) if film else trajectory_player(goal, robot, "what was asked")
+            source = _video(film) if film else body_player(trajectory["goal_keypoint_pos"], robot, "goal")
             place = run.folder.resolve().name if folder is None else folder.name
             own = _film(robot_videos, place)
             shown = _video(own) if own else ""
             if not shown and draw:
                 drawn, _ = render_film(trajectory, robot)
                 shown = _tag(drawn, "video/mp4") if drawn else ""
-            items.append(Item(digest, motion, policy, trial, source, shown or trajectory_player(trajectory, robot)))
+            items.append(
+                Item(
+                    digest,
+                    motion,
+                    policy,
+                    trial,
+                    source,
+                    shown or body_player(trajectory["keypoint_pos"], robot, "robot"),
+                )
+            )
     if not items:
         raise ConfigError("nothing to judge: no run has a trajectory.npz, no evaluation kept rollouts (--keep)")
     return items
@@ -144,7 +153,7 @@ def annotation_page(items: Sequence[Item], blind: bool = False, seed: int = 0) -
         "<h1>Does the robot do what the film shows?</h1>",
         '<p class="muted">Failure: it stumbles badly, or a hand or foot that matters visibly does not follow (paper '
         "5.4). Keys: S success, F failure, arrows. Verdicts stay in this browser until you save them.</p>",
-        '<p><label>Your name <input type="text" id="who" autocomplete="off"></label> &nbsp; <span id="done"></span></p>',
+        '<p><label>Your name <input type="text" id="who" autocomplete="off"></label> <span id="done"></span></p>',
     )
     for number, item in enumerate(order):
         title = f"{item.motion}" if blind else f"{item.motion}, {item.policy}, trial {item.trial}"

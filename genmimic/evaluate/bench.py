@@ -42,7 +42,7 @@ PAPER_TABLE_2 = (
 """Classes of actions on the real robot, and the actions of each (Table 2)."""
 
 DEFAULT_CLASSES = {
-    "composite + locomotion": ("*then*walk*", "*composite*walk*", "*sequence*walk*"),
+    "composite + locomotion": ("*then*walk*", "*walk*then*", "*composite*walk*", "*sequence*walk*"),
     "simple + locomotion": ("*walk*", "*step*", "*turn*"),
     "composite upper body": ("*then*", "*composite*", "*sequence*"),
     "simple upper body": ("*wave*", "*thumb*", "*touch*head*", "*point*", "*raise*", "*reach*", "*hands*", "*arm*"),

@@ -13,6 +13,7 @@ import numpy as np
 from genmimic import page as p
 from genmimic.core.errors import GenMimicError
 from genmimic.core.modes import DAMPING, Mode
+from genmimic.core.motion import CONTROL_RATE_HZ
 from genmimic.core.robot import Robot
 from genmimic.core.rotation import heading, wrap_angle
 from genmimic.evaluate.bench import COLUMNS, PAPER_TABLE_1, class_rows
@@ -140,6 +141,11 @@ def trajectory_player(trajectory: Mapping[str, np.ndarray], robot: Robot, label:
     return p.player(bodies, bones_of(robot), player_ends(robot), 1.0 / _step_s(trajectory["t"]))
 
 
+def body_player(positions: np.ndarray, robot: Robot, kind: str) -> str:
+    """Return the player of ``robot`` or ``goal`` alone; ``positions``: keypoints at the control rate (T, K, 3)."""
+    return p.player([(kind, kind, positions, None)], bones_of(robot), player_ends(robot), CONTROL_RATE_HZ)
+
+
 def player_ends(robot: Robot) -> list[int]:
     """Return the keypoints that are drawn as dots."""
     return [int(idx) for idx in robot.keypoint_idx(["head", "left_hand", "right_hand"])]
@@ -185,7 +191,9 @@ def _asked(page: p.Page, run: Run) -> None:
         ("versions", p.text(", ".join(f"{name} {version}" for name, version in report["versions"].items()))),
     ]  # fmt: skip
     if report.get("training"):
-        told = ", ".join(f"{name} {value}" for name, value in report["training"].items() if not isinstance(value, dict))
+        told = ", ".join(
+            f"{name} {value}" for name, value in report["training"].items() if not isinstance(value, (dict, list))
+        )
         pairs.append(("training", p.text(told)))
     page.section("What was asked", p.facts(pairs))
 
@@ -332,6 +340,7 @@ def _forest(entries: Sequence[Mapping[str, Any]]) -> str:
             pose.plot([float(np.mean(values))], [place], "o", color=p.ROBOT, ms=5)
     stood.set_yticks(places, [str(entry["motion"])[:32] for entry in shown])
     stood.set_xlim(-2, 102)
+    stood.set_ylim(-0.7, len(shown) - 0.3)
     pose.set_xlim(left=0.0)
     p.style_axis(stood, title="stood to the end, % (bar: 95 % interval)")
     p.style_axis(pose, title="pose error LMPKPE-NT, cm (bar: best to worst)")

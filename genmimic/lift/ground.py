@@ -117,23 +117,20 @@ def find_stance(
     feet = pos[:, FEET] - up * (SOLE_LEVELS_M * scale)[:, None]
     height = feet @ up
     line = feet / np.maximum(np.linalg.norm(feet, axis=-1, keepdims=True), 1e-6)
-    number = np.arange(len(time_s))
+    frame = np.arange(len(time_s))
     a = np.searchsorted(time_s, time_s - _SPEED_WINDOW_S / 2 - 1e-9)
     b = np.searchsorted(time_s, time_s + _SPEED_WINDOW_S / 2 + 1e-9) - 1
     alone = b <= a
-    a = np.where(alone, np.maximum(number - 1, 0), a)
-    b = np.where(alone, np.minimum(number + 1, len(time_s) - 1), b)
+    a = np.where(alone, np.maximum(frame - 1, 0), a)
+    b = np.where(alone, np.minimum(frame + 1, len(time_s) - 1), b)
     move = (feet[b] - feet[a]) / np.maximum(time_s[b] - time_s[a], 1e-6)[:, None, None]
     across = move - (move * line).sum(-1, keepdims=True) * line
     speed = np.linalg.norm(across, axis=-1)
-    low: np.ndarray = height.min(1)
+    low = height.min(1)
     lowest = np.empty(len(time_s))
-    starts = np.searchsorted(time_s, time_s - _LOWEST_WINDOW_S)
-    ends = np.searchsorted(time_s, time_s + _LOWEST_WINDOW_S, "right")
-    for frame in range(len(time_s)):
-        near = low[starts[frame] : ends[frame]]
-        rank = (len(near) - 1) // 10
-        lowest[frame] = np.sort(near)[rank]
+    for number, now in enumerate(time_s):
+        near = np.sort(low[np.abs(time_s - now) <= _LOWEST_WINDOW_S])
+        lowest[number] = near[(len(near) - 1) // 10]
 
     def ramp(value: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
         return np.clip((bounds[1] - value) / (bounds[1] - bounds[0]), 0.0, 1.0)

@@ -84,7 +84,7 @@ class Noise:
     hips_m: float = 0.03
     bone_m: float = 0.01
     trunk_m: float = 0.02
-    accel: float = 3.0
+    accel: float = 5.0
     root_depth_accel: float = 0.05
     tail: float = 2.0
     outlier: float = 2.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `genmimic doctor` looks at. It listens and asks; it commands nothing."""
+"""What `genmimic doctor` looks at. It listens and asks; only `wiggle_robot` commands anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -211,6 +211,35 @@ def check_robot(interface: str, domain: int = 0, seconds: float = 3.0) -> list[F
         findings += [_switcher(bus), _remote(link), _joints(state), _temperatures(state), _battery(state)]
         findings += [_imu(state, np.array(accelerations)), _robot_clock(ages)]
     return findings
+
+
+def wiggle_robot(interface: str, domain: int = 0, say: Callable[[str], None] = print) -> list[Finding]:
+    """Wiggle each joint of a robot that hangs, and judge what its reading does; a person must have said that it hangs.
+
+    ``say`` is told the name of each joint before it moves.
+    """
+    from genmimic.link.config import LinkConfig
+    from genmimic.link.dds import Bus
+    from genmimic.link.guard import Guard
+    from genmimic.link.hardware import HardwareBridge, RobotLink
+    from genmimic.link.wiggle import wiggle
+
+    try:
+        with Bus(interface, domain) as bus:
+            bridge = HardwareBridge(RobotLink(bus, G1_23DOF, LinkConfig()))
+            bridge.open()
+            if not bridge.live:
+                return [Finding("wiggle", FAIL, bridge.occupied, "release it first; the robot goes limp")]
+            guard = Guard(interface, domain, bridge.gate.config)
+            bridge.watched_by(guard)
+            try:
+                found = wiggle(bridge, say)
+            finally:
+                guard.dismiss()
+    except LinkError as error:
+        return [Finding("wiggle", FAIL, str(error), "do not arm before it is understood")]
+    fix = "do not arm: motor slots or signs are not what is expected, or the motor is off"
+    return [Finding(name, OK if good else FAIL, text, "" if good else fix) for name, good, text in found]
 
 
 def _peers(bus: Bus, link: RobotLink) -> Finding:

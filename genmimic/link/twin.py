@@ -130,6 +130,7 @@ class Faults:
     heat: tuple[int, float] | None = None
     spike: tuple[int, float] | None = None
     shift: tuple[int, float] | None = None
+    flip: int | None = None
     strain: tuple[int, float] | None = None
     tip: float = 0.0
     spin: float = 0.0
@@ -148,6 +149,7 @@ HELP = {
     "spike JOINT RAD_S": "this joint's speed reads so",
     "heat JOINT C": "this motor's temperature reads so",
     "shift JOINT RAD": "this joint's position reads so much too high",
+    "flip JOINT": "this joint's position and speed read with the other sign",
     "strain JOINT NM": "this joint's torque reads so",
     "tip RAD": "the IMU reads so much too far forward",
     "spin RAD_S": "the gyroscope reads so much too high",
@@ -518,6 +520,9 @@ class Twin:
                 part[faults.freeze] = value
         if faults.shift is not None:
             state.joint_pos[faults.shift[0]] += faults.shift[1]
+        if faults.flip is not None:
+            state.joint_pos[faults.flip] *= -1.0
+            state.joint_vel[faults.flip] *= -1.0
         if faults.strain is not None:
             state.joint_torque[faults.strain[0]] = faults.strain[1]
         if faults.tip:
@@ -639,7 +644,7 @@ class Twin:
             self._charge.write(self._charge_message())
         elif word == "mode_machine":
             faults.mode_machine = int(rest[0])
-        elif word in ("freeze", "nan"):
+        elif word in ("freeze", "nan", "flip"):
             self._frozen.clear()
             setattr(faults, word, self._joint(rest[0]))
         elif word in ("heat", "spike", "shift", "strain"):

@@ -144,13 +144,14 @@ def takes(recording: Recording) -> Iterator[Take]:
                 start_ns, truth, moved = stamped.log_ns, True, False
             moved |= goal.phase is not Phase.IDLE
             truth &= bool(state.has_truth)
-            rows.append(_sample(goal, state, action))
+            rows.append(sample_of(goal, state, action))
     take = finish(mode in DAMPING) if rows else None
     if take is not None:
         yield take
 
 
-def _sample(goal: Goal, state: Any, action: np.ndarray | None) -> Sample:
+def sample_of(goal: Goal, state: Any, action: np.ndarray | None) -> Sample:
+    """Return a sample of a goal, a ``RobotState`` message and the policy's action (J,), or None before the first."""
     true = bool(state.has_truth)
     return Sample(
         goal=goal,

@@ -110,6 +110,7 @@ class RecordWriter:
         facts: Metadata at the beginning of each file.
         attachments: Files at the beginning of each file.
         limits: See `Limits`.
+        niceness: Of the writing thread, so that compressing gives way; 0 to 19.
         warn: Called with one line, from the writing thread, when recording ends early or messages are dropped.
 
     Raises:
@@ -124,12 +125,14 @@ class RecordWriter:
         facts: Facts | None = None,
         attachments: Attachments | None = None,
         limits: Limits | None = None,
+        niceness: int = 0,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._path = Path(path)
         if self._path.suffix != ".mcap":
             raise ConfigError(f"recording {path}: ends in {self._path.suffix or 'nothing'!r}, expected .mcap")
         self._channels, self._limits, self._warn = tuple(channels), limits or Limits(), warn
+        self._niceness = niceness
         self._facts, self._attachments = dict(facts or {}), dict(attachments or {})
         self.counts = Counts()
         self.failure: str | None = None
@@ -187,6 +190,9 @@ class RecordWriter:
     def _run(self) -> None:
         synced = checked = time.monotonic()
         told = False
+        if self._niceness:
+            with contextlib.suppress(OSError, AttributeError):  # Linux: of this thread alone
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         try:
             while not self._stopping:
                 self._wake.wait(FLUSH_S)

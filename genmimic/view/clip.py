@@ -21,7 +21,7 @@ from genmimic.view.scene import Pose
 MAX_CLIPS = 500
 """Of a folder; an evaluation can keep thousands of rollouts."""
 
-_TRAJECTORY, _REPORT = "trajectory.npz", "report.json"
+_TRAJECTORY, _REPORT, _RECORDING = "trajectory.npz", "report.json", "run.mcap"
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def _load(robot: Robot, name: str) -> list[Clip]:
     path = Path(name)
     if path.is_dir():
         return _of_folder(robot, path)
+    if path.suffix.lower() == ".mcap":
+        return _of_recording(robot, path)
     if path.name == _REPORT:
         return _of_folder(robot, path.parent)
     if path.suffix.lower() == ".npz" and path.is_file():
@@ -143,9 +145,28 @@ def _load(robot: Robot, name: str) -> list[Clip]:
     return [clip_of_motion(load_motion(find_shipped(name, "motions", ".npz"), robot))]
 
 
+def _of_recording(robot: Robot, path: Path) -> list[Clip]:
+    """Return each time through a motion in a recording."""
+    from genmimic.record.reader import Recording
+    from genmimic.record.trajectory import takes
+
+    clips = []
+    for number, take in enumerate(takes(Recording(path)), 1):
+        arrays = take.trajectory(robot)
+        if arrays is not None:
+            place = [] if take.has_truth else ["drawn where it should be: nobody measured where it was"]
+            clips.append(clip_of_trajectory(f"{take.motion} {number}", arrays, [f"recorded in {path.name}", *place]))
+    if not clips:
+        raise InputFileError(f"{path}: no motion was played in this recording")
+    return clips
+
+
 def _of_folder(robot: Robot, folder: Path) -> list[Clip]:
     """Return the runs in a folder of reports, else the motions in it."""
+    recording = folder / _RECORDING
     found = sorted(folder.glob(_TRAJECTORY)) + sorted(folder.glob(f"*/**/{_TRAJECTORY}"))
+    if not found and recording.is_file():
+        return _of_recording(robot, recording)
     if found:
         return [
             clip_of_trajectory(_label(path), load_trajectory(path, robot), _report_facts(path.parent))

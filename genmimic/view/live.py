@@ -99,7 +99,7 @@ class LiveView:
         self._ask, self._load = ask, load
         self._lock = threading.Lock()
         self._status, self._heard_s = Status(), float("-inf")
-        self._answer, self._began_s, self._plotted_s = "", time.monotonic(), 0.0
+        self._began_s, self._plotted_s = time.monotonic(), 0.0
         self._rows: deque[tuple[float, float, float, float, float]] = deque()
         self._film_start_s = film_start_s
         self._mode_shown: Mode | None = None
@@ -113,7 +113,7 @@ class LiveView:
 
     def _build(self, viser: Any, motions: Sequence[str], film: Film | None) -> None:
         gui = viser.gui
-        self._message = gui.add_markdown("waiting for the robot")
+        self._message = gui.add_markdown("")
         self._buttons = {}
         for name, label, colour, _ in BUTTONS:
             button = gui.add_button(label, color=colour, disabled=True)
@@ -140,7 +140,6 @@ class LiveView:
 
     def say(self, text: str) -> None:
         """Show the answer to a button."""
-        self._answer = text
         self._message.content = text
 
     @property

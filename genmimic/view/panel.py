@@ -90,7 +90,7 @@ class Plot:
             title=title,
             scales=scales,
             axes=({**axis, "size": 30}, {**axis, "size": 44}),
-            legend={"show": True, "live": False},
+            legend={"show": len(labels) > 1, "live": False},
             cursor={"show": False},
             height=height,
             padding=(6, 10, 0, 0),

@@ -28,6 +28,10 @@ _STILL_M, _STILL_QUAT = 2e-4, 2e-4
 
 _HIDDEN = 1e-4
 
+_CAMERA = (1.85, -1.25, 1.2), (0.0, 0.0, 0.75)
+_TALL_CAMERA = (2.9, -2.0, 1.2), (0.1, 0.1, -0.05)
+"""Where the camera is and what it looks at, in m, from the robot's place on the floor."""
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -72,8 +76,8 @@ class RobotScene:
         scene, robot = self._viser.scene, self._robot
         viser = self._viser
         scene.set_up_direction("+z")
-        viser.initial_camera.position = (2.3, -1.7, 1.35)
-        viser.initial_camera.look_at = (0.0, 0.0, 0.72)
+        viser.initial_camera.position, viser.initial_camera.look_at = _CAMERA
+        viser.on_client_connect(_fit_camera)
         scene.configure_environment_map("studio", background=False, environment_intensity=0.6)
         self._world = scene.add_frame("/world", show_axes=False)
         scene.add_grid(
@@ -129,10 +133,8 @@ class RobotScene:
 
     def look_at_robot(self) -> None:
         """Put every browser's camera back to where it began."""
-        first = self._viser.initial_camera
         for client in self._viser.get_clients().values():
-            client.camera.position = first.position
-            client.camera.look_at = first.look_at
+            _place_camera(client)
 
     def update(self, pose: Pose) -> float:
         """Draw ``pose``; return the mean distance of the keypoints from their goal in m, NaN without a goal."""
@@ -190,6 +192,16 @@ class RobotScene:
             self._rope.points = rope(self._robot, pos, quat)[None]
             self._rope.colors = np.array(TAUT_RGB if tension_n > TAUT_N else SLACK_RGB, np.uint8)
         _set_visible(self._rope, there)
+
+
+def _fit_camera(client: Any) -> None:
+    if client.camera.aspect < 1.0:
+        _place_camera(client)
+
+
+def _place_camera(client: Any) -> None:
+    """Put a browser's camera to its start: on a tall screen the robot is above the panel."""
+    client.camera.position, client.camera.look_at = _TALL_CAMERA if client.camera.aspect < 1.0 else _CAMERA
 
 
 def _set_visible(handle: Any, visible: bool) -> None:

@@ -20,6 +20,8 @@ from genmimic_ros.parameters import declare_parameters, parameter
 from genmimic_ros.runtime import STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode, run_node
 from genmimic_ros.srv import LoadMotion
 
+_MODES = frozenset(Mode)
+
 
 @dataclass(frozen=True)
 class ReferenceParams:
@@ -58,7 +60,8 @@ class MotionReferenceNode(TickNode):
         self.start_ticks(params.rate_hz, self._on_tick)
 
     def _on_safety(self, msg: SafetyStatus) -> None:
-        self._mode = Mode(msg.mode)
+        if msg.mode in _MODES:  # a mode that nobody knows changes nothing
+            self._mode = Mode(msg.mode)
 
     def _on_state(self, msg: RobotState) -> None:
         self._state = msg

@@ -32,6 +32,8 @@ WARM_UP_STEPS = 100
 
 STATUS_RATE_HZ = 10.0
 
+_MODES = frozenset(Mode)
+
 Message = TypeVar("Message")
 
 
@@ -121,7 +123,8 @@ class PolicyNode(TickNode):
         state_msg, state_age_s = self._state.get(now_ns)
         goal_msg, goal_age_s = self._goal.get(now_ns)
         safety, _ = self._safety.get(now_ns)
-        mode = Mode.DISARMED if safety is None else Mode(safety.mode)
+        # with a mode that nobody knows, nothing is commanded
+        mode = Mode(safety.mode) if safety is not None and safety.mode in _MODES else Mode.DISARMED
         status, text = self._judge(state_msg, state_age_s, goal_msg, goal_age_s, mode)
         latency_ms = float("nan")
         if status == PolicyStatus.RUNNING:

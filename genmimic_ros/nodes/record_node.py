@@ -25,12 +25,24 @@ from genmimic.record.writer import NAME, Attachments, Channel, Facts, Limits, Re
 from genmimic_ros.parameters import declare_parameters, parameter
 from genmimic_ros.runtime import RECORD_STREAM_SUB, RECORD_SUB_LATCHED, run_node
 
-NICENESS = 5
-"""Of this process: whoever moves the robot comes first."""
+NICENESS = 10
+"""Of the thread that compresses and writes. Those that receive must not wait, or messages are lost."""
 
 MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
 
-_TOPICS = ("goal_keypoints genmimic_ros/msg/GoalKeypoints stream", "robot_state genmimic_ros/msg/RobotState stream")
+_TOPICS = (
+    "goal_keypoints genmimic_ros/msg/GoalKeypoints stream",
+    "robot_state genmimic_ros/msg/RobotState stream",
+    "joint_command genmimic_ros/msg/JointCommand stream",
+    "policy_status genmimic_ros/msg/PolicyStatus status",
+    "safety_status genmimic_ros/msg/SafetyStatus status",
+    "gantry/tension std_msgs/msg/Float32 stream",
+    "markers visualization_msgs/msg/MarkerArray stream",
+    "/joint_states sensor_msgs/msg/JointState stream",
+    "/tf tf2_msgs/msg/TFMessage stream",
+    "/robot_description std_msgs/msg/String status",
+    "/diagnostics diagnostic_msgs/msg/DiagnosticArray stream",
+)
 _TOPIC = re.compile(r"^(?P<topic>~?[\w/]+)\s+(?P<type>\w+/msg/\w+)\s+(?P<how>stream|status)$")
 
 
@@ -74,7 +86,7 @@ class RecordNode(Node):
             heard.append((Channel(topic, found["type"], definition_of(found["type"]), found["how"] == "status"), cls))
         facts, attachments = _facts(params)
         warn = self.get_logger().error  # for people, though the robot does not mind
-        self._writer = RecordWriter(path, [channel for channel, _ in heard], facts, attachments, limits, warn)
+        self._writer = RecordWriter(path, [channel for channel, _ in heard], facts, attachments, limits, NICENESS, warn)
         for number, (channel, cls) in enumerate(heard):
             qos = RECORD_SUB_LATCHED if channel.latched else RECORD_STREAM_SUB
             self.create_subscription(cls, channel.topic, self._keep(number), qos, raw=True)
@@ -199,8 +211,6 @@ def _utc(seconds: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node; see `genmimic_ros.runtime.run_node`."""
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
     return run_node(RecordNode, argv, realtime=False)
 
 

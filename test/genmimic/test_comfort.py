@@ -18,6 +18,7 @@ from genmimic import doctor_software
 from genmimic.cli import COMMANDS, build_parser, main
 from genmimic.cli.terminal import paint, paint_verdicts
 from genmimic.cli.usage import EXAMPLES, Parser
+from genmimic.core.errors import MissingDependencyError
 from genmimic.link.doctor import FAIL, OK, WARN
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +164,8 @@ def test_a_middleware_that_is_not_installed_is_found_before_it_ends_the_process(
     assert verdicts(**there, RMW_IMPLEMENTATION="rmw_fastrtps_cpp")["middleware"][0] == OK
     verdict, fix = verdicts(**there, RMW_IMPLEMENTATION="rmw_cyclonedds_cpp")["middleware"]
     assert verdict == FAIL and "rmw_fastrtps_cpp" in fix
+    with pytest.raises(MissingDependencyError, match="not installed; unset RMW_IMPLEMENTATION"):
+        doctor_software.require_middleware({**there, "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})
 
 
 def test_a_full_disk_and_a_folder_without_permission(tmp_path, monkeypatch):

@@ -4,14 +4,21 @@
 import json
 import os
 import threading
+import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("cyclonedds", reason="needs cyclonedds 11")
 pytest.importorskip("mujoco", reason="the twin needs mujoco")
 
 from genmimic.cli import main  # noqa: E402
-from genmimic.link import doctor  # noqa: E402
+from genmimic.core.modes import Mode  # noqa: E402
+from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
+from genmimic.link import doctor, wiggle  # noqa: E402
+from genmimic.link.config import LinkConfig  # noqa: E402
+from genmimic.link.dds import Bus  # noqa: E402
+from genmimic.link.hardware import HardwareBridge, RobotLink  # noqa: E402
 from genmimic.link.twin import Twin, TwinConfig  # noqa: E402
 
 DOMAIN = 1 + (os.getpid() + 10) % 100
@@ -92,3 +99,62 @@ def test_bad_usage_is_one_line(arguments, capsys):
     assert main(list(arguments)) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("genmimic: error: ")
+
+
+# the wiggle -------------------------------------------------------------------------------------------
+KNEE, ANKLE = ROBOT.joint_names.index("left_knee_joint"), ROBOT.joint_names.index("left_ankle_pitch_joint")
+
+
+@pytest.mark.parametrize(
+    ("knee", "ankle", "good", "words"),
+    [
+        (0.06, 0.02, True, "asked 0.12 rad, moved 0.060 rad"),
+        (-0.06, 0.0, False, "the other way"),
+        (0.004, 0.0, False, "it does not move"),
+        (0.03, 0.08, False, "but left_ankle_pitch_joint moved 0.080 rad"),
+    ],
+)
+def test_the_wiggle_is_judged(knee, ankle, good, words):
+    times = np.arange(0.0, wiggle.turn_s(), 0.002)
+    joint_pos = np.tile(ROBOT.default_joint_pos, (len(times), 1))
+    lagging = np.array([wiggle.offset(time - 0.05) for time in times]) / wiggle.AMPLITUDE_RAD
+    joint_pos[:, KNEE] += knee * lagging
+    joint_pos[:, ANKLE] += ankle * lagging
+    found, text = wiggle.judge(ROBOT, KNEE, times, joint_pos)
+    assert found is good and words in text
+
+
+def test_the_wiggle_is_gentle():
+    for time_s in np.arange(0.0, wiggle.turn_s() + 0.1, 0.01):
+        command = wiggle.wiggle_command(ROBOT, ROBOT.default_joint_pos, KNEE, time_s)
+        pull = command.kp * np.abs(command.joint_pos - ROBOT.default_joint_pos)
+        assert pull.max() < 0.05 * ROBOT.joint_effort[KNEE] and (pull[np.arange(23) != KNEE] == 0.0).all()
+    assert not command.kp.any() and not wiggle.wiggle_command(ROBOT, ROBOT.default_joint_pos, KNEE, 0.0).kp.any()
+
+
+@pytest.mark.parametrize(("order", "words"), [("mark", "moved"), ("flip left_elbow", "the other way")])
+def test_a_twin_is_wiggled(order, words):
+    twin, stopping = Twin(TwinConfig(domain=DOMAIN, operator=False, controller="")), threading.Event()
+    assert twin.order(order)["ok"]
+    thread = threading.Thread(target=twin.run, args=(stopping.is_set,), daemon=True)
+    thread.start()
+    try:
+        with Bus("lo", DOMAIN) as bus:
+            bridge = HardwareBridge(RobotLink(bus, ROBOT, LinkConfig(find_s=60.0, link_timeout_s=1.0, link_late_s=1.0)))
+            bridge.open()
+            settle = time.monotonic() + 3.0
+            while time.monotonic() < settle:  # limp, it swings into its rest
+                bridge.step(time.monotonic_ns(), Mode.DISARMED, time.monotonic_ns(), None, None)
+                time.sleep(0.002)
+            ((name, good, text),) = wiggle.wiggle(bridge, lambda name: None, ["left_elbow_joint"])
+    finally:
+        stopping.set()
+        thread.join(5.0)
+    assert name == "left_elbow_joint" and good is (order == "mark") and words in text
+    assert not twin.order("stats")["stiff"], "it hangs limp again"
+    twin.close()
+
+
+def test_nothing_is_wiggled_unless_somebody_says_that_it_hangs(capsys):
+    assert main(["doctor", "--wiggle"]) == 2
+    assert "--wiggle needs --interface" in capsys.readouterr().err

@@ -242,8 +242,9 @@ def write_video(path, images, stamps=None, fps=30, codec="libx264"):
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = images[0].shape[1], images[0].shape[0], "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 90000)
+        stream.time_base = Fraction(1, 90000)
         if codec == "libx264":
+            stream.codec_context.time_base = Fraction(1, 90000)  # else stamps are rounded to whole frames
             stream.options = {"preset": "ultrafast", "crf": "15", "bf": "0"}
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -377,12 +377,13 @@ def test_the_guard_damps_when_the_bridge_dies_or_stands_still(how, log):
         bridge = subprocess.Popen(
             [sys.executable, "-c", FEED, str(DOMAIN)], stdout=subprocess.PIPE, stderr=stderr, text=True
         )
+        gone = reader.writers  # killed guards of other tests, of which DDS does not know yet
         guard_pid = int(bridge.stdout.readline())
         try:
             end = time.monotonic() + 60.0
-            while reader.writers == 0 and time.monotonic() < end:
+            while reader.writers <= gone and time.monotonic() < end:
                 time.sleep(0.02)
-            assert reader.writers == 1, "the guard is there"
+            assert reader.writers > gone, "the guard is there"
             assert commands_within(reader, 0.3) == [], "and says nothing while the bridge lives"
             bridge.send_signal(signal.SIGKILL if how == "kill" else signal.SIGSTOP)
             found = commands_within(reader, 30.0, until=lambda record: not record["motor_cmd"]["kp"].any())

@@ -15,6 +15,7 @@ import yaml  # noqa: E402
 from genmimic.core.errors import ConfigError  # noqa: E402
 from genmimic_ros.nodes.motion_reference_node import ReferenceParams  # noqa: E402
 from genmimic_ros.nodes.policy_node import PolicyParams  # noqa: E402
+from genmimic_ros.nodes.record_node import RecordParams  # noqa: E402
 from genmimic_ros.nodes.viz_node import VizParams  # noqa: E402
 from genmimic_ros.parameters import declare_parameters, parameter, parameter_names  # noqa: E402
 from genmimic_ros.session import SessionParams  # noqa: E402
@@ -24,6 +25,7 @@ FILES = [
     ("reference.yaml", "motion_reference_node", ReferenceParams),
     ("policy.yaml", "policy_node", PolicyParams),
     ("viz.yaml", "viz_node", VizParams),
+    ("record.yaml", "record_node", RecordParams),
     ("session.yaml", "session_node", SessionParams),
 ]
 
