@@ -30,16 +30,17 @@ BUILD_INPUTS := CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv) genmi
 	$(filter-out test,$(shell find $(INSTALLED) -type d -not -name __pycache__ -not -path '*/.*' 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mimic test lint format docs docs-serve clean
+.PHONY: help setup mimic test lint format docs docs-serve lift-setup clean
 
 help:
-	@echo "make setup    .venv with ROS 2 Jazzy, the libraries and the built messages (PYTHON=$(PYTHON))"
-	@echo "make mimic    set up, then imitate motions/wave.npz on the simulated robot (ARGS='--viewer' and the like)"
-	@echo "make test     set up what tests need and run all of them; the exit status is the verdict"
-	@echo "make lint     ruff and mypy"
-	@echo "make format   ruff's formatter and safe fixes"
-	@echo "make docs     build the documentation into site/, strictly; make docs-serve shows it while you write"
-	@echo "make clean    remove .venv and what tests left behind"
+	@echo "make setup       .venv with ROS 2 Jazzy, the libraries and the built messages (PYTHON=$(PYTHON))"
+	@echo "make mimic       set up, then imitate motions/wave.npz on the simulated robot (ARGS='--viewer' and the like)"
+	@echo "make test        set up what tests need and run all of them; the exit status is the verdict"
+	@echo "make lint        ruff and mypy"
+	@echo "make format      ruff's formatter and safe fixes"
+	@echo "make docs        build the documentation into site/, strictly; make docs-serve shows it while you write"
+	@echo "make lift-setup  the pose landmarker in its own environment now, not when the first video is lifted"
+	@echo "make clean       remove .venv and what tests left behind"
 
 setup: $(VENV)/.built
 	@echo "Ready: $(BIN)/genmimic, $(BIN)/python"
@@ -72,6 +73,9 @@ docs: $(VENV)/.docs-requirements
 	@! grep -rnoE '(src|href)="(https?:)?//[^"]+\.(js|css|woff2?)|src="(https?:)?//[^"]+"' site --include='*.html' \
 		|| { echo "make: the pages above load something from elsewhere" >&2; exit 1; }
 	@echo "site/index.html"
+
+lift-setup: setup
+	@$(BIN)/python -c "from genmimic.lift.environment import ensure_python; print(ensure_python(print))"
 
 docs-serve: $(VENV)/.docs-requirements
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

@@ -34,7 +34,7 @@ STEP_NS = 2_000_000
 NUMBERS = (b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\xff\xff", b"\xff\xff\x7f\x7f")
 """NaN, infinity, NaN again, the largest number of single precision."""
 
-SETTLE_STEPS = 4000
+SETTLE_STEPS = 12_000
 MOVED_RAD = 0.05
 """What hangs at rest, braked, moves no further than this by itself."""
 

@@ -54,6 +54,7 @@ th{color:var(--muted);font-weight:600;font-size:13px} td.n,th.n{text-align:right
 tr.strong td{font-weight:650} tr.ref td{color:var(--muted)} td{overflow-wrap:anywhere}
 td.k{width:11em;color:var(--muted)}
 td.w{min-width:15em}
+td:first-child{min-width:6.2em} td.k{min-width:8.4em;overflow-wrap:normal}
 img,video{max-width:100%;height:auto;border-radius:8px;display:block} img{background:#fff}
 svg.plot{width:100%;height:auto;display:block} svg.plot text{font-family:inherit!important}
 details{margin:10px 0} summary{cursor:pointer;color:var(--muted)}
@@ -69,7 +70,7 @@ padding:6px 12px 10px;font-size:13px}
 button{font:inherit;border:1px solid var(--line);background:var(--bg);color:var(--ink);border-radius:7px;
 padding:4px 12px;cursor:pointer} button.on{background:var(--robot);color:var(--bg);border-color:var(--robot)}
 .key{display:inline-flex;align-items:center;gap:5px;white-space:nowrap}.key i{width:11px;height:11px;border-radius:50%}
-@media(max-width:560px){body{padding:16px 12px 40px} h1{font-size:21px} td,th{padding:5px 6px} td.k{width:7.5em}}
+@media(max-width:560px){body{padding:16px 12px 40px} h1{font-size:21px} td,th{padding:5px 6px} td.k{width:8.4em}svg.plot{min-width:600px}}
 @media print{.bar{display:none}}
 """
 
@@ -262,7 +263,8 @@ def svg(figure: Any, name: str, label: str) -> str:
     for colour, variable in _NAMES.items():
         drawn = drawn.replace(colour, f"var(--{variable})")
     drawn = re.sub(r' (width|height)="[\d.]+pt"', "", drawn, count=2)
-    return drawn.replace("<svg ", f'<svg class="plot" role="img" aria-label="{text(label)}" ', 1)
+    drawn = drawn.replace("<svg ", f'<svg class="plot" role="img" aria-label="{text(label)}" ', 1)
+    return f'<div class="scroll">{drawn}</div>'
 
 
 def thinned(t: np.ndarray, values: np.ndarray, points: int = 1200) -> tuple[np.ndarray, np.ndarray]:

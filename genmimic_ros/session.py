@@ -294,7 +294,7 @@ class Session:
                     if self._goal.phase in (GoalKeypoints.DONE, GoalKeypoints.IDLE):
                         outcome = "done"
                     elif time.monotonic() - ready_s > GOAL_GRACE_S:
-                        outcome = "stopped before its end"
+                        outcome = f"stopped before its end{': ' * bool(self.reasons)}{self.reasons}"
                 elif mode in (Mode.DISARMED, Mode.STANDING):
                     outcome = f"the robot went to {mode.name}"
                 elif time.monotonic() > limit:

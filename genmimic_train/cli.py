@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``genmimic-train``: teacher, student, export."""
+"""``genmimic-train``: data sets, teacher, student, ablations, export."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genmimic import __version__
 from genmimic.cli.terminal import paint
 from genmimic.cli.usage import Parser, finish
 from genmimic.core.errors import GenMimicError
+from genmimic_train.benchmark import bench_arguments
+
+if TYPE_CHECKING:
+    from genmimic_train.config import TrainConfig
+    from genmimic_train.learning.distributed import World
+    from genmimic_train.runs import Run
+    from genmimic_train.tracking.motions import MotionLibrary
 
 # Two busy threads that spin cost more than the arithmetic they wait for; before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -34,6 +42,12 @@ EXAMPLES = {
     ),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
     "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
+    "ablation": (
+        "genmimic-train ablation 3dp_weights -o runs/table3 --samples 4e6 --seed 1 \\\n"
+        "      --motions data/set/train --test data/set/test \\\n"
+        "      --config config/train/cpu.yaml",
+    ),
+    "table3": ("genmimic-train table3 runs/table3",),
     "pack": ("genmimic-train pack runs/teacher -o training/teacher",),
     "bench": ("genmimic-train bench",),
 }
@@ -104,11 +118,54 @@ def build_parser() -> Parser:
     evaluate.add_argument(
         "--follow", type=float, default=0.0, metavar="S", help="let the goal's place follow the robot (0: it stays)"
     )
+    evaluate.add_argument(
+        "--corrupt", nargs="+", default=[], metavar="KIND[:STRENGTH]",
+        help="damage the clips as generated video does; without a strength, at 0.5 and 1; 'all': every kind",
+    )  # fmt: skip
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
     evaluate.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     evaluate.add_argument("--report", metavar="DIR", help="write report.json there")
     evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
     evaluate.set_defaults(run=_evaluate)
+
+    ablation = commands.add_parser(
+        "ablation",
+        help="train and judge a row of the paper's table 3",
+        description="Train a teacher under one of the paper's ablations and judge it on held-back clips, as they are "
+        "and damaged. Given again, it goes on where it stopped; `genmimic-train table3` prints what has been run.",
+    )
+    ablation.add_argument(
+        "name",
+        metavar="NAME",
+        help="dofs, 3dp, dofs_weights, 3dp_weights, 3dp_self_supervised, dofs_weights_symmetry or 3dp_weights_symmetry",
+    )
+    ablation.add_argument("-o", "--output", required=True, metavar="DIR", help="holds a folder for each row and seed")
+    ablation.add_argument("--samples", type=float, required=True, metavar="N", help="to train on")
+    ablation.add_argument("--seed", type=int, default=1, metavar="S", help="of the whole run (1)")
+    ablation.add_argument("--motions", nargs="+", required=True, metavar="PATH", help="to train on")
+    ablation.add_argument("--test", nargs="+", required=True, metavar="PATH", help="held-back clips to judge it on")
+    ablation.add_argument("--rollouts", type=int, default=8, metavar="N", help="of each clip when judged (8)")
+    ablation.add_argument(
+        "--corrupt", nargs="+", default=["all"], metavar="KIND[:STRENGTH]", help="damage to the clips, once more (all)"
+    )
+    ablation.add_argument("--config", metavar="YAML", help="what all rows share, e.g. config/train/cpu.yaml")
+    ablation.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="over --config")
+    ablation.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    ablation.set_defaults(run=_ablation)
+
+    table = commands.add_parser("table3", help="print the paper's table 3 as far as it has been run")
+    table.add_argument("folders", nargs="+", metavar="DIR", help="folders that `ablation` filled")
+    table.add_argument("--json", action="store_true", help="print it as JSON")
+    table.set_defaults(run=_table3)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure how many samples a second a teacher learns from",
+        description="Train for a few iterations in a temporary folder and print samples per second, memory, and how "
+        "both scale over processes, as JSON.",
+    )
+    bench_arguments(bench)
+    bench.set_defaults(run=_bench)
 
     pack = commands.add_parser("pack", help="copy a run without optimiser moments and machine paths, to keep or share")
     pack.add_argument("folder", metavar="RUN", help="a run folder")
@@ -128,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except GenMimicError as error:
-        print(paint("genmimic-train: error:", "red", sys.stderr), " ".join(str(error).split()), file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one talks
+            print(paint("genmimic-train: error:", "red", sys.stderr), " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -164,7 +222,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
 
 
-def _prepare(args: argparse.Namespace, kind: str, **facts: object):  # noqa: ANN202
+def _prepare(args: argparse.Namespace, kind: str, **facts: object) -> tuple[Run, TrainConfig, MotionLibrary]:
     """Return the run, its configuration and its motions, of a new folder or of one to resume."""
     from genmimic.core.errors import ConfigError
     from genmimic.core.robot import G1_23DOF
@@ -230,6 +288,8 @@ def _dataset(args: argparse.Namespace) -> int:
         )  # fmt: skip
     for part in ("train", "test"):
         print(f"{part:<6}{record['clips'][part]:5d} clips  {record['minutes'][part]:7.1f} min")
+    if args.test_share > 0.0 and not record["clips"]["test"]:
+        print("no clip is held back: the set is so small that none was drawn")
     left_out = [entry for entry in record["entries"] if not entry["split"]]
     for entry in left_out[:20]:
         print(f"left out: {entry['name']}: {entry['reason']}")
@@ -239,15 +299,128 @@ def _dataset(args: argparse.Namespace) -> int:
     return 0
 
 
+def _prepare_together(args: argparse.Namespace, world: World) -> tuple[Run, TrainConfig, MotionLibrary]:
+    """Return the same as `_prepare`, which one of several processes does for all."""
+    from genmimic.core.robot import G1_23DOF
+    from genmimic_train.runs import Run, TrainingError
+    from genmimic_train.tracking.motions import MotionLibrary
+
+    if world.main:
+        try:
+            prepared = _prepare(args, "teacher")
+            world.part_of(prepared[1].env.num_envs, "env.num_envs")
+        except GenMimicError as error:
+            world.share(str(error))
+            raise
+        world.share(None)
+        return prepared
+    problem = world.share(None)
+    if problem is not None:
+        raise TrainingError(problem)
+    run = Run(args.folder)
+    config = run.config()
+    return run, config, MotionLibrary.load(G1_23DOF, run.info()["motions"], config.env.mirror_motions)
+
+
 def _teacher(args: argparse.Namespace) -> int:
+    from genmimic_train.learning.distributed import join_world
+
+    world = join_world()
+    run, config, library = _prepare_together(args, world) if world.size > 1 else _prepare(args, "teacher")
+    _train_teacher(run, config, library, args.samples, args.minutes, args.threads, world)
+    return 0
+
+
+def _train_teacher(
+    run: Run, config: TrainConfig, library: MotionLibrary, samples: float, minutes: float, threads: int, world: World
+) -> None:
+    from dataclasses import replace
+
     from genmimic_train.learning.ppo import train_teacher
     from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
     from genmimic_train.tracking.env import TrackingEnv
 
-    run, config, library = _prepare(args, "teacher")
-    sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
-    env = TrackingEnv(config.env, sim, library, seed=config.seed)
-    train_teacher(env, config, run, args.samples, args.minutes, _report, args.threads)
+    threads = max(1, threads // world.local_size)
+    own = replace(config.env, num_envs=world.part_of(config.env.num_envs, "env.num_envs"))
+    sim = MujocoCpuSimulator(own.num_envs, threads=threads)
+    env = TrackingEnv(own, sim, library, seed=config.seed + 7919 * world.rank)
+    train_teacher(env, config, run, samples, minutes, _report, threads, world)
+
+
+def _ablation(args: argparse.Namespace) -> int:
+    import torch
+
+    from genmimic.core.errors import ConfigError
+    from genmimic.core.motion import load_motion
+    from genmimic.core.robot import G1_23DOF
+    from genmimic.evaluate.corruption import parse_corruptions
+    from genmimic.evaluate.report import file_sha256
+    from genmimic_train.ablations import RESULT_NAME, ablated, write_result
+    from genmimic_train.config import load_config
+    from genmimic_train.learning.dagger import load_teacher
+    from genmimic_train.learning.distributed import World
+    from genmimic_train.runs import Run
+    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.tracking.evaluation import damaged_library, evaluate_in_training
+    from genmimic_train.tracking.motions import MotionLibrary, find_motions
+
+    if not args.samples >= 1 or args.rollouts < 1:
+        raise ConfigError(f"--samples is {args.samples:g} and --rollouts {args.rollouts}, expected at least 1")
+    corruptions = parse_corruptions(args.corrupt)
+    config = ablated(args.name, load_config(args.config, [*args.overrides, f"seed={args.seed}"]))
+    tests = [load_motion(path, G1_23DOF) for path in find_motions(args.test)]
+    run = Run(Path(args.output) / f"{args.name}-seed{args.seed}")
+    library = MotionLibrary.load(G1_23DOF, args.motions, config.env.mirror_motions)
+    if run.checkpoint.exists():
+        if run.info().get("ablation") != args.name or run.config() != config:
+            raise ConfigError(f"{run.folder} holds another row or other settings; choose another --output")
+        if run.info()["motion_set"] != library.digest():
+            raise ConfigError(f"{run.folder} was trained on other motions; choose another --output")
+    else:
+        run.create(
+            "teacher", config, ablation=args.name, motions=[str(Path(path).resolve()) for path in args.motions],
+            clips=library.names, motion_set=library.digest(), motion_hours=round(library.hours, 3),
+        )  # fmt: skip
+    (run.folder / RESULT_NAME).unlink(missing_ok=True)
+    _train_teacher(run, config, library, args.samples, math.inf, args.threads, World())
+
+    actor, reports = load_teacher(run)[0], {}
+    torch.set_num_threads(1)
+    for test, damage in (("clean", ()), ("damaged", corruptions)):
+        reports[test] = evaluate_in_training(
+            actor,
+            config.env,
+            damaged_library(G1_23DOF, tests, damage),
+            lambda count: MujocoCpuSimulator(count, threads=args.threads),
+            name=run.folder.name,
+            sha256=file_sha256(run.checkpoint),
+            rollouts=args.rollouts if test == "clean" else max(1, args.rollouts // 8),
+            corruptions=damage,
+        )
+    path = write_result(run, args.name, args.seed, reports, args.rollouts)
+    for test, report in reports.items():
+        total = report["total"]
+        print(f"{args.name}, {test} clips: SR {100 * total['sr']:.1f} %, LMPKPE-NT {total['lmpkpe_nt_cm']:.1f} cm")
+    print(f"wrote {path}")
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    import json
+
+    from genmimic_train.benchmark import measure_all
+
+    print(json.dumps(measure_all(args), indent=1))
+    return 0
+
+
+def _table3(args: argparse.Namespace) -> int:
+    import json
+
+    from genmimic_train.ablations import read_results, table3, table_text
+
+    table = table3(read_results(args.folders))
+    print(json.dumps(table, indent=1) if args.json else table_text(table))
     return 0
 
 
@@ -258,6 +431,8 @@ def _student(args: argparse.Namespace) -> int:
     from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
     from genmimic_train.tracking.env import TrackingEnv
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("a student is distilled by one process; start it without torchrun")
     if args.resume and args.init:
         raise ConfigError("--init is for a new run; --resume goes on with the run's own weights")
     if not args.resume and not args.teacher:
@@ -267,6 +442,10 @@ def _student(args: argparse.Namespace) -> int:
     if args.init and not Path(args.init).is_file():
         raise ConfigError(f"--init {args.init}: no such file")
     run, config, library = _prepare(args, "student", teacher=str(Path(teacher_folder).resolve()), teacher_facts=facts)
+    if config.env.teacher_goal != facts.get("teacher_goal", "keypoints"):
+        raise ConfigError(
+            f"the teacher's goals are {facts.get('teacher_goal', 'keypoints')}: set env.teacher_goal to that"
+        )
     sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     initial = Path(args.init) if args.init else None
@@ -288,25 +467,29 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     from genmimic.cli.evaluate import report_table
     from genmimic.core.errors import ConfigError
+    from genmimic.core.motion import load_motion
     from genmimic.core.robot import G1_23DOF
+    from genmimic.evaluate.corruption import parse_corruptions
     from genmimic.evaluate.report import file_sha256, write_report
     from genmimic_train.learning.dagger import load_student, load_teacher
     from genmimic_train.runs import Run
     from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
-    from genmimic_train.tracking.evaluation import evaluate_in_training
-    from genmimic_train.tracking.motions import MotionLibrary
+    from genmimic_train.tracking.evaluation import damaged_library, evaluate_in_training
+    from genmimic_train.tracking.motions import find_motions
 
     if args.rollouts < 1:
         raise ConfigError(f"--rollouts is {args.rollouts}, expected at least 1")
     if not args.noise >= 0.0 or not 0.0 <= args.level <= 1.0:
         raise ConfigError(f"--noise is {args.noise:g} and --level {args.level:g}, expected 0 or more and 0 to 1")
+    corruptions = parse_corruptions(args.corrupt)
+    motions = [load_motion(path, G1_23DOF) for path in find_motions(args.motions)]
     run = Run(args.folder)
     student = run.info()["kind"] == "student"
     actor = load_student(run) if student else load_teacher(run)[0]
     report = evaluate_in_training(
         actor,
         run.config().env,
-        MotionLibrary.load(G1_23DOF, args.motions, mirror=False),
+        damaged_library(G1_23DOF, motions, corruptions, args.seed),
         lambda count: MujocoCpuSimulator(count, threads=args.threads),
         name=run.folder.name,
         sha256=file_sha256(run.checkpoint),
@@ -316,6 +499,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         level=args.level,
         follow_s=args.follow,
         seed=args.seed,
+        corruptions=corruptions,
     )
     if args.report:
         write_report(args.report, report)

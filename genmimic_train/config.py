@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from genmimic.check.corrupt import KINDS
 from genmimic.core.errors import ConfigError, InputFileError
 from genmimic.core.observation import GOAL_FRAMES
 from genmimic.core.randomization import Randomization
@@ -55,6 +56,7 @@ class RewardConfig:
             "feet_orientation": -62.5,
             "feet_max_height": -2500.0,
             "feet_air_time": 1000.0,
+            "weight_rate": 0.0,  # of learned_weights
             "termination": -200.0,
             "alive": 20.0,
         }
@@ -73,6 +75,36 @@ class RewardConfig:
         default_factory=lambda: {"lower": 1.0, "upper": 2.0, "end_effector": 4.0}
     )
     joint_weights: dict[str, float] = field(default_factory=lambda: {"lower": 1.0, "upper": 2.0})
+    learned_weights: bool = False
+    """The teacher gives the logits of the keypoint weights itself, behind its action (3DP+Self-supervised)."""
+
+
+@dataclass(frozen=True)
+class CorruptionConfig:
+    """Damaged references as training noise: what the actor sees of the goal is damaged, rewards and critic are not."""
+
+    share: float = 0.0
+    """Of the episodes; 0 switches it off."""
+    kinds: tuple[str, ...] = tuple(kind for kind in KINDS if kind not in ("drift", "scale"))
+    """Of `genmimic.check.corrupt`. Not drift and scale: those ask for another path, which a policy should take."""
+    level: tuple[float, float] = (0.25, 1.0)
+    """Drawn for each clip; 1 is what bad lifting gives."""
+    variants: int = 2
+    """Damaged copies of the whole motion set to draw from; each costs 21 kB per second of motion."""
+
+    @property
+    def on(self) -> bool:
+        return self.share > 0.0
+
+    def __post_init__(self) -> None:
+        _check(0.0 <= self.share <= 1.0, "env.corruption.share", self.share, "0 to 1")
+        _check(1 <= self.variants <= 100, "env.corruption.variants", self.variants, "1 to 100")
+        _check(len(self.level) == 2 and 0.0 <= self.level[0] <= self.level[1], "env.corruption.level", self.level,
+               "(low, high), 0 or more")  # fmt: skip
+        _check(
+            bool(self.kinds) and set(self.kinds) <= set(KINDS), "env.corruption.kinds", self.kinds,
+            f"some of {', '.join(KINDS)}",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +120,10 @@ class EnvConfig:
     mirror_motions: bool = True
     failure_share: float = 0.5
     """Share of start frames drawn where the policy fails; 0 is the paper's uniform sampling."""
+    clip_share: float = 0.5
+    """Of the other draws, the share that is uniform over clips; the rest is uniform over time."""
+    teacher_goal: str = "keypoints"
+    """How a teacher sees its goals: ``keypoints``, or ``joints`` for the paper's "DoFs" ablation."""
     teacher_noise: float = 1.0
     """Times Table 8's observation noise, for the teacher's actor while it learns."""
     student_noise: tuple[float, float] = (1.0, 1.0)
@@ -106,11 +142,16 @@ class EnvConfig:
     """The same while the teacher learns: it then balances where it is rather than fall while it chases a place."""
     randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
+    corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
 
     def __post_init__(self) -> None:
         _check(self.num_envs >= 1, "env.num_envs", self.num_envs, "at least 1")
         _check(self.substeps >= 1, "env.substeps", self.substeps, "at least 1")
         _check(0.0 <= self.failure_share < 1.0, "env.failure_share", self.failure_share, "0 up to 1")
+        _check(0.0 <= self.clip_share <= 1.0, "env.clip_share", self.clip_share, "0 to 1")
+        _check(
+            self.teacher_goal in ("keypoints", "joints"), "env.teacher_goal", self.teacher_goal, "keypoints or joints"
+        )
         _check(self.teacher_noise >= 0.0, "env.teacher_noise", self.teacher_noise, "0 or more")
         _check(self.goal_frame in GOAL_FRAMES, "env.goal_frame", self.goal_frame, " or ".join(GOAL_FRAMES))
         _check(self.teacher_follow_s >= 0.0, "env.teacher_follow_s", self.teacher_follow_s, "0 or more")
@@ -159,6 +200,9 @@ class DaggerConfig:
     """bfloat16 in the forward and backward passes; pays on processors with matrix units."""
     teacher_iterations: int = 20
     """Over the first iterations the acting policy moves from teacher to student."""
+    keep_buffer: bool = False
+    """Write the sample buffer (4.8 kB a sample) beside the checkpoint when a run stops, so that it goes on bit for bit;
+    without it a resumed student gathers a new one."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +260,8 @@ def _build(cls: type[T], data: Any, where: str) -> T:
     for name, value in data.items():
         present = getattr(default, name)
         path = f"{where}.{name}"
+        if isinstance(present, float) and isinstance(value, str):
+            value = _number(value)  # YAML reads 1e-3 as text
         if is_dataclass(present):
             values[name] = _build(type(present), value, path)
         elif isinstance(present, dict):
@@ -233,6 +279,13 @@ def _build(cls: type[T], data: Any, where: str) -> T:
         else:
             values[name] = type(present)(value)
     return cls(**values)
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _plain(value: Any) -> Any:

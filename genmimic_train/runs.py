@@ -6,16 +6,26 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
+import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from genmimic import __version__
-from genmimic.core.errors import InputFileError
+from genmimic.core.errors import GenMimicError, InputFileError
 from genmimic_train.config import TrainConfig, config_dict, config_from_dict
+
+
+class TrainingError(GenMimicError, RuntimeError):
+    """Learning cannot go on."""
 
 
 class Run:
@@ -23,6 +33,8 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.exact: bool | None = None
+        """Whether the run went on bit for bit in this call; None when it began."""
 
     @property
     def checkpoint(self) -> Path:
@@ -47,6 +59,15 @@ class Run:
         """Change facts of ``run.json``, for a run that goes on with other motions."""
         write_atomically(self.folder / "run.json", json.dumps({**self.info(), **facts}, indent=2).encode())
 
+    def note_resumed(self, samples: int, exact: bool) -> None:
+        """Add to ``run.json`` that the run went on: where, with what, and whether bit for bit."""
+        self.exact = exact
+        entry = {
+            "samples": samples, "exact": exact, "revision": git_revision(), "versions": versions(),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }  # fmt: skip
+        self.amend(resumed=[*self.info().get("resumed", []), entry])
+
     def info(self) -> dict[str, Any]:
         """Return what ``run.json`` says. Raises InputFileError when it is missing or damaged."""
         path = self.folder / "run.json"
@@ -61,32 +82,108 @@ class Run:
         """Return the configuration of the run."""
         return config_from_dict(self.info()["config"])
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write the checkpoint, whole or not at all."""
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+    def save(self, state: dict[str, Any], name: str = "checkpoint.pt") -> None:
+        """Write the checkpoint, or another part of the run, whole or not at all.
 
-    def load(self) -> dict[str, Any]:
-        """Return the checkpoint. Raises InputFileError when there is none or it is damaged."""
-        if not self.checkpoint.is_file():
-            raise InputFileError(f"{self.folder} holds no checkpoint.pt")
+        Raises:
+            TrainingError: Weights are not finite; the checkpoint before stays.
+            InputFileError: It cannot be written.
+        """
+        for value in state.get("actor_state_dict", {}).values():
+            if not bool(torch.isfinite(value).all()):
+                raise TrainingError(
+                    f"{self.folder}: learning diverged, weights are not finite; the last checkpoint stays"
+                )
+        path = self.folder / name
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
         try:
-            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            with open(temporary, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load(self, name: str = "checkpoint.pt") -> dict[str, Any]:
+        """Return the checkpoint or another part. Raises InputFileError when there is none or it is damaged."""
+        path = self.folder / name
+        if not path.is_file():
+            raise InputFileError(f"{self.folder} holds no {name}")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise InputFileError(f"{self.checkpoint}: cannot be read ({str(error).splitlines()[0]})") from None
+            raise InputFileError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+
+
+@contextmanager
+def stop_between_iterations() -> Iterator[threading.Event]:
+    """Let the first SIGINT or SIGTERM set the event instead of interrupting; a second one interrupts.
+
+    A loop that looks at the event between two iterations ends with a checkpoint from which it goes on exactly.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def chance_state() -> dict[str, Any]:
+    """Return the state of every global source of chance, in types that a checkpoint may hold."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [str(kind), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_chance_state(state: dict[str, Any]) -> None:
+    """Go on from `chance_state`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def pack(run: Run, folder: Path) -> Path:
-    """Copy a run without optimiser moments and without this machine's paths, to be kept or shared.
+    """Copy a run without optimiser moments, running episodes and this machine's paths, to be kept or shared.
 
-    The copy resumes like the original, given the motions again. Its curves become ``curves.csv``.
+    The copy goes on from the same weights, given the motions again. Its curves become ``curves.csv``.
     Raises InputFileError when ``run`` has no checkpoint or ``folder`` exists.
     """
     if folder.exists():
         raise InputFileError(f"{folder} exists already; choose another folder")
     state, info = run.load(), run.info()
     state.pop("optimizer_state_dict", None)
+    state.pop("exact", None)
     info["motions"] = []
     if "teacher" in info:
         info["teacher"] = Path(info["teacher"]).name

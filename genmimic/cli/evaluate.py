@@ -36,6 +36,10 @@ def add_parser(subparsers: Any) -> None:
         "--randomize", choices=("none", "paper"), default="none",
         help="friction, masses, gains, strength, delay, and pushes (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--corrupt", nargs="+", default=[], metavar="KIND[:STRENGTH]",
+        help="damage the motions as generated video does; without a strength, at 0.5 and 1; 'all': every kind",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=-1, metavar="J", help="processes (default: one per core)")
     parser.add_argument("--keep", type=int, default=1, metavar="K", help="kept per motion (default: %(default)s)")
@@ -55,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
     motions = find_motions(args.motions, args.in_place)
     report = evaluate(
         policy, motions, args.rollouts, args.noise, args.randomize, args.seed, args.jobs, args.keep, args.report,
-        progress_line() if sys.stderr.isatty() else None,
+        progress_line() if sys.stderr.isatty() else None, corrupt=args.corrupt,
     )  # fmt: skip
     if args.json:
         print(json.dumps(report, indent=1))
     else:
         print(report_table(report))
-        if args.noise == args.randomize == "none" and args.rollouts > 1:
+        if args.noise == args.randomize == "none" and not args.corrupt and args.rollouts > 1:
             print("nothing is random without --noise or --randomize: one rollout per motion")
         if args.report:
             print(f"report: {Path(args.report) / 'report.json'}")
@@ -116,16 +120,21 @@ def progress_line() -> Progress:
 
 
 def report_table(report: dict[str, Any]) -> str:
-    """Return the report as an aligned table: rates in % and lengths, with 95 % intervals."""
+    """Return the report as an aligned table: rates in % and lengths, with 95 % intervals.
+
+    A row for each motion; where references were damaged, a row for each kind and strength, over all motions.
+    """
     columns = (
         ("SR %", "sr"), ("SR local %", "sr_local"), ("no fall %", "no_fall"), ("MPKPE cm", "mpkpe_cm"),
         ("LMPKPE cm", "lmpkpe_cm"), ("MPKPE-NT cm", "mpkpe_nt_cm"), ("LMPKPE-NT cm", "lmpkpe_nt_cm"),
         ("hands cm", "hands_cm"), ("drift m", "drift_m"),
     )  # fmt: skip
-    entries = list(report["motions"])
+    entries = [
+        {"motion": f"{part['kind']} {part['level']:g}", **part} for part in report.get("corruptions", [])
+    ] or list(report["motions"])
     if len(entries) > 1:
         entries.append({"motion": "total", **report["total"]})
-    rows = [["motion", "n", *(title for title, _ in columns)]]
+    rows = [["damage" if report.get("corruptions") else "motion", "n", *(title for title, _ in columns)]]
     rows += [
         [entry["motion"], str(entry["rollouts"]), *(_cell(entry, name) for _, name in columns)] for entry in entries
     ]

@@ -19,8 +19,8 @@ def add_parser(subparsers: Any) -> None:
         help="tell a recorded run again",
         description="Print what a recording holds and what happened in it; with --publish, publish its topics again as "
         "fast as they came, for rviz, Foxglove and the view. Never beside a robot: it is refused where a bridge is. "
-        "Exit code 0: done; 1: --publish was stopped because a robot came, or --check found other commands; 2: bad input "
-        "or usage.",
+        "Exit code 0: done; 1: --publish was stopped because a robot came, or --check found other commands; 2: bad "
+        "input or usage.",
     )
     parser.add_argument("run", metavar="RUN", help="recording, *.mcap, or the folder that holds run.mcap")
     parser.add_argument("--publish", action="store_true", help="publish it again; Ctrl-C ends it")

@@ -45,8 +45,9 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
 }
 """At least one of each command, for its help text; the empty name is the program itself."""
 
-_FILES = {"MOTION", "FILE", "VIDEO", "IN", "OUT", "PATH", "P", "PERSON", "HTML", "PNG", "MP4", "YAML", "ONNX", "JSON"}
-_FOLDERS = {"DIR", "RUN"}
+_FILES = {"MOTION", "FILE", "VIDEO", "IN", "OUT", "PATH", "P", "PERSON", "HTML", "PNG", "MP4", "YAML", "ONNX", "JSON",
+          "RUN", "MCAP", "V"}  # fmt: skip
+_FOLDERS = {"DIR"}
 
 
 class HelpFormatter(argparse.HelpFormatter):

@@ -18,6 +18,7 @@ from genmimic.core.motion import Motion, load_motion
 from genmimic.core.noise import NOISE_LEVELS
 from genmimic.core.randomization import RANDOMIZATION_LEVELS
 from genmimic.core.robot import G1_23DOF, Robot
+from genmimic.evaluate.corruption import Corruption, corruption_summaries, parse_corruptions
 from genmimic.evaluate.report import build_report, file_sha256, motion_entry, write_report, write_rollout_report
 from genmimic.evaluate.rollout import plan, rollout, rollout_seed
 from genmimic.policy import Policy, load_policy
@@ -43,6 +44,7 @@ class _Settings:
     seed: int
     keep: int
     folder: str | None
+    corruptions: tuple[Corruption, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class _Chunk:
     label: str
     motion: Motion
     numbers: tuple[int, ...]
+    corruption: Corruption | None = None
 
 
 def evaluate(
@@ -67,10 +70,11 @@ def evaluate(
     report_dir: str | Path | None = None,
     progress: Progress | None = None,
     robot: Robot = G1_23DOF,
+    corrupt: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Track every motion ``rollouts`` times and return the report; the same numbers for any ``jobs``.
 
-    With neither noise nor randomisation nothing is random, so each motion is tracked once; the report's
+    With neither noise nor randomisation nor damage nothing is random, so each motion is tracked once; the report's
     ``rollouts`` says so.
 
     Args:
@@ -85,6 +89,8 @@ def evaluate(
         report_dir: Where ``report.json`` and kept rollouts are written; None writes nothing.
         progress: See `Progress`.
         robot: The robot.
+        corrupt: Damage to the references, see `parse_corruptions`; each motion is then tracked ``rollouts`` times under
+            each, every time damaged anew, and the robot is judged against what it was shown, as in the paper.
 
     Raises:
         InputFileError, ManifestError: The policy cannot be used.
@@ -100,32 +106,46 @@ def evaluate(
     labels = unique_labels([path.stem for path in paths])
     if report_dir is not None:
         _make(report_dir)
-    if noise == "none" and randomize == "none":
+    corruptions = parse_corruptions(corrupt)
+    if noise == "none" and randomize == "none" and not corruptions:
         rollouts = 1
     status = os.stat(policy_path)
     settings = _Settings(
         robot, str(policy_path), (status.st_mtime_ns, status.st_size), file_sha256(policy_path), noise, randomize, seed,
-        keep if report_dir is not None else 0, None if report_dir is None else str(report_dir),
+        keep if report_dir is not None else 0, None if report_dir is None else str(report_dir), corruptions,
     )  # fmt: skip
 
-    chunks = _chunks(motions, labels, rollouts, jobs)
-    found: list[dict[int, dict[str, Any]]] = [{} for _ in motions]
+    variants: tuple[Corruption | None, ...] = corruptions or (None,)
+    plays = [
+        (path, motion, label if variant is None else f"{label}+{variant.label}", variant)
+        for path, motion, label in zip(paths, motions, labels, strict=True)
+        for variant in variants
+    ]
+    chunks = _chunks(
+        [motion for _, motion, _, _ in plays], [label for _, _, label, _ in plays], rollouts, jobs,
+        [variant for _, _, _, variant in plays],
+    )  # fmt: skip
+    found: list[dict[int, dict[str, Any]]] = [{} for _ in plays]
     done = fallen = 0
     if progress is not None:
-        progress(0, rollouts * len(motions), 0)
+        progress(0, rollouts * len(plays), 0)
     for chunk, results in _spread(settings, chunks, jobs):
         found[chunk].update(results)
         done += len(results)
         fallen += sum(not result["no_fall"] for result in results.values())
         if progress is not None:
-            progress(done, rollouts * len(motions), fallen)
+            progress(done, rollouts * len(plays), fallen)
 
     entries = []
-    for path, motion, label, results in zip(paths, motions, labels, found, strict=True):
+    for (path, motion, label, variant), results in zip(plays, found, strict=True):
         kept = [_kept_folder(label, number) for number in range(min(settings.keep, rollouts))]
         facts = {"file": path.name, "duration_s": round(motion.duration, 3), "kept": kept}
+        if variant is not None:
+            facts["corrupt"] = {"kind": variant.kind, "level": variant.level}
         entries.append(motion_entry(label, [results[number] for number in range(rollouts)], **facts))
     report = build_report(entries, **_facts(settings, policy))
+    if corruptions:
+        report["corruptions"] = corruption_summaries(corruptions, entries)
     if report_dir is not None:
         write_report(report_dir, report)
     return report
@@ -154,6 +174,8 @@ def _run_chunk(settings: _Settings, chunk: _Chunk) -> tuple[int, dict[int, dict[
     planned = plan(robot, chunk.motion)
     results: dict[int, dict[str, Any]] = {}
     for number in chunk.numbers:
+        if chunk.corruption is not None:
+            planned = plan(robot, chunk.corruption.damage(robot, chunk.motion, settings.seed, chunk.label, number))
         outcome = rollout(
             robot,
             policy,
@@ -196,15 +218,22 @@ def _spread(
     yield from results
 
 
-def _chunks(motions: Sequence[Motion], labels: Sequence[str], rollouts: int, jobs: int) -> list[_Chunk]:
+def _chunks(
+    motions: Sequence[Motion],
+    labels: Sequence[str],
+    rollouts: int,
+    jobs: int,
+    corruptions: Sequence[Corruption | None],
+) -> list[_Chunk]:
     """Return the work in pieces of similar length, the longest first."""
     seconds = sum(motion.duration for motion in motions) * rollouts
     aim = seconds / (joblib.effective_n_jobs(jobs) * _CHUNKS_PER_JOB)
     chunks = []
-    for idx, (motion, label) in enumerate(zip(motions, labels, strict=True)):
+    for idx, (motion, label, corruption) in enumerate(zip(motions, labels, corruptions, strict=True)):
         size = min(max(math.ceil(aim / max(motion.duration, 1e-3)), 1), rollouts)
         for first in range(0, rollouts, size):
-            chunks.append(_Chunk(idx, label, motion, tuple(range(first, min(first + size, rollouts)))))
+            numbers = tuple(range(first, min(first + size, rollouts)))
+            chunks.append(_Chunk(idx, label, motion, numbers, corruption))
     return sorted(chunks, key=lambda chunk: -chunk.motion.duration * len(chunk.numbers))
 
 
@@ -217,6 +246,7 @@ def _facts(settings: _Settings, policy: Policy) -> dict[str, Any]:
         "seed": settings.seed,
         "noise": settings.noise,
         "randomize": settings.randomize,
+        "corrupt": [corruption.label for corruption in settings.corruptions],
     }
 
 

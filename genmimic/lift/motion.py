@@ -13,7 +13,7 @@ from genmimic.core.human import HUMAN_JOINTS, HumanMotion
 from genmimic.lift.ground import SOLE_LEVELS_M, Ground, find_ground
 from genmimic.lift.importers.upright import MEAN_HEIGHT_M, up_rotation
 from genmimic.lift.landmarks import LANDMARK_NAMES
-from genmimic.lift.observe import Observation
+from genmimic.lift.observe import Observation, upright
 from genmimic.lift.solve import BONES, FEET, HIPS, MIRROR, POINTS, Evidence, Noise, solve_paths
 
 FOCAL_SHARE = 1.0
@@ -117,6 +117,7 @@ def lift_observation(
         raise ConfigError(f"focal length is {focal:g} pixels, expected 0.2 to 20 times the picture's {max(seen.size)}")
     if len(seen) < 3 or seen.found.sum() < 3:
         raise MotionError(f"a person is seen in {int(seen.found.sum())} pictures, expected 3 or more")
+    seen = upright(seen)
     pixel, trust, shape = _gather(seen)
     swapped: np.ndarray = np.zeros(len(seen), bool)
     if steps.swaps:

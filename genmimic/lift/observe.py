@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from genmimic.core.errors import MotionError
-from genmimic.lift.landmarks import NUM_LANDMARKS, Landmarker
+from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS, Landmarker
 from genmimic.lift.video import VideoReader
 
 DETECT_EVERY_S = 0.5
@@ -48,6 +48,7 @@ class Observation:
         brightness: Mean grey level, 0 to 255.
         notes: For the user, one line each.
         frame_number: Of each picture in the video as delivered by `VideoReader`. Shape (T,).
+        turned: The landmarks are those of the picture turned by 180 degrees.
     """
 
     time_s: np.ndarray
@@ -63,6 +64,7 @@ class Observation:
     brightness: float = 128.0
     notes: tuple[str, ...] = ()
     frame_number: np.ndarray | None = None
+    turned: bool = False
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -79,6 +81,20 @@ class Observation:
             self, time_s=self.time_s[keep], pixel=self.pixel[keep], visibility=self.visibility[keep],
             world=self.world[keep], frame_number=number,
         )  # fmt: skip
+
+
+def upright(seen: Observation) -> Observation:
+    """Return what would have been seen with the picture turned by 180 degrees, when the person is upside down in it."""
+    names = ("left_shoulder", "right_shoulder", "left_ankle", "right_ankle")
+    at = [LANDMARK_NAMES.index(name) for name in names]
+    high, low = seen.pixel[seen.found][:, at[:2], 1].mean(1), seen.pixel[seen.found][:, at[2:], 1].mean(1)
+    if seen.turned or np.mean(high > low) < 0.9:
+        return seen
+    note = "the person is upside down: the picture was turned"
+    flip = np.array([-1.0, -1.0, 1.0])
+    return replace(
+        seen, pixel=np.array(seen.size) - seen.pixel, world=seen.world * flip, turned=True, notes=(*seen.notes, note)
+    )
 
 
 class _Gauge:
@@ -248,7 +264,7 @@ def _collect(
         tuple(round(times[at], 3) for at in cuts), moving, brightness, (), np.array(numbers),
     )  # fmt: skip
     if repeats:
-        notes.append(f"{repeats} pictures repeat the one before and were left out")
+        notes.append(f"pictures that repeat the one before were left out: {repeats}")
     if people > 1:
         notes.append(f"up to {people} people at once: followed the largest one at the start")
     if moving > _CAMERA_SHARE:

@@ -43,7 +43,7 @@ def draw_over(image: np.ndarray, lifted: Lifted, row: int) -> np.ndarray:
         lifted: The lift.
         row: Which of its pictures this is.
     """
-    drawn = image.copy()
+    drawn = image[::-1, ::-1].copy() if lifted.observation.turned else image.copy()
     pos = lifted.point_pos[row]
     depth = np.maximum(pos[:, 2:], 0.1)
     scale = image.shape[1] / lifted.observation.size[0]

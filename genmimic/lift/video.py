@@ -196,8 +196,7 @@ class VideoReader:
                 return
 
     def _decoded(self) -> Iterator[Any]:
-        got = 0
-        failures = 0
+        got, failures, last_s = 0, 0, 0.0
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -210,6 +209,7 @@ class VideoReader:
             try:
                 for picture in packet.decode():
                     got += 1
+                    last_s = picture.time if picture.time is not None else last_s
                     yield picture
             except self._av.error.EOFError:
                 break
@@ -220,6 +220,10 @@ class VideoReader:
             self.problem = f"{failures} damaged packets were skipped"
         elif claimed and got < claimed - 2:
             self.problem = f"cut off: {got} of {claimed} frames are there"
+        elif not claimed and self._container.duration and got:
+            end_s = (self._container.duration + (self._container.start_time or 0)) / 1e6  # PyAV counts in microseconds
+            if last_s < 0.95 * end_s - 0.3:
+                self.problem = f"cut off: {last_s:.1f} of {end_s:.1f} s are there"
 
     def _checked_crop(self) -> tuple[int, int, int, int] | None:
         if self._crop is None:

@@ -9,7 +9,6 @@ compares with the name that is told. That is what proves the motor slots.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -86,8 +85,15 @@ def judge(robot: Robot, joint: int, times_s: np.ndarray, joint_pos: np.ndarray) 
     return True, text
 
 
+Runner = Callable[[float, Callable[[int], bool]], None]
+"""Calls a tick with the time, at a rate in Hz, until it returns False; `run_at` does."""
+
+
 def wiggle(
-    bridge: HardwareBridge, say: Callable[[str], None], joints: Sequence[str] | None = None
+    bridge: HardwareBridge,
+    say: Callable[[str], None],
+    joints: Sequence[str] | None = None,
+    run: Runner = run_at,
 ) -> list[tuple[str, bool, str]]:
     """Wiggle the joints of a robot that hangs, limp; return name, verdict and one line of each.
 
@@ -95,49 +101,63 @@ def wiggle(
         bridge: Open and live: nobody else commands the robot.
         say: Told the name of each joint before its turn, for the person who watches.
         joints: Their names; all when None.
+        run: Gives the time.
 
     Raises:
         LinkError: It had to be ended; the robot is damped.
     """
-    link, robot, found = bridge.link, bridge.link.robot, []
-    rest = _rest(bridge)
+    robot, found = bridge.link.robot, []
     try:
+        rest = _rest(bridge, run)
         for name in robot.joint_names if joints is None else joints:
-            joint = int(robot.joint_idx([name])[0])
             say(name)
-            times, poses, problem = [], [], ""
-            begin_ns = time.monotonic_ns()
-
-            def tick(now_ns: int) -> bool:
-                nonlocal problem
-                time_s = (now_ns - begin_ns) * 1e-9  # noqa: B023
-                if link.poll(now_ns) and link.state is not None:
-                    times.append(time_s)  # noqa: B023
-                    poses.append(link.state.joint_pos)  # noqa: B023
-                problem = _problem(bridge, rest, now_ns)
-                if problem:
-                    return False
-                bridge.write(wiggle_command(robot, rest, joint, time_s))  # noqa: B023
-                return time_s < turn_s()
-
-            run_at(RATE_HZ, tick)
-            if problem:
-                raise LinkError(f"the wiggle of {name} was ended, the robot is damped: {problem}")
-            good, text = judge(robot, joint, np.array(times), np.array(poses))
+            turn = _Turn(bridge, rest, int(robot.joint_idx([name])[0]))
+            run(RATE_HZ, turn.tick)
+            if turn.problem:
+                raise LinkError(f"the wiggle of {name} was ended, the robot is damped: {turn.problem}")
+            good, text = judge(robot, turn.joint, np.array(turn.times_s), np.array(turn.poses))
             found.append((name, good, text))
     finally:
         bridge.let_go("the wiggle is over")
     return found
 
 
-def _rest(bridge: HardwareBridge, seconds: float = 0.5) -> np.ndarray:
+class _Turn:
+    """One joint's turn."""
+
+    def __init__(self, bridge: HardwareBridge, rest: np.ndarray, joint: int) -> None:
+        self._bridge, self._rest, self.joint = bridge, rest, joint
+        self._begin_ns: int | None = None
+        self.times_s: list[float] = []
+        self.poses: list[np.ndarray] = []
+        self.problem = ""
+
+    def tick(self, now_ns: int) -> bool:
+        bridge, link = self._bridge, self._bridge.link
+        self._begin_ns = now_ns if self._begin_ns is None else self._begin_ns
+        time_s = (now_ns - self._begin_ns) * 1e-9
+        if link.poll(now_ns) and link.state is not None:
+            self.times_s.append(time_s)
+            self.poses.append(link.state.joint_pos)
+        self.problem = _problem(bridge, self._rest, now_ns)
+        if self.problem:
+            return False
+        bridge.write(wiggle_command(link.robot, self._rest, self.joint, time_s))
+        return time_s < turn_s()
+
+
+def _rest(bridge: HardwareBridge, run: Runner, seconds: float = 0.5) -> np.ndarray:
     """Return the pose in which the robot hangs. Shape (J,), rad. Raises LinkError when it does not hang still."""
     poses: list[np.ndarray] = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if bridge.link.poll(time.monotonic_ns()) and bridge.link.state is not None:
+    times_ns: list[int] = []
+
+    def tick(now_ns: int) -> bool:
+        times_ns.append(now_ns)
+        if bridge.link.poll(now_ns) and bridge.link.state is not None:
             poses.append(bridge.link.state.joint_pos)
-        time.sleep(0.002)
+        return now_ns - times_ns[0] < seconds * 1e9
+
+    run(RATE_HZ, tick)
     if len(poses) < 20:
         raise LinkError(f"{len(poses)} readings in {seconds:g} s; look at the findings above first")
     still = float(np.ptp(poses, axis=0).max())

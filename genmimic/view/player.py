@@ -85,8 +85,7 @@ class Player:
         self._playing = True
         self._beside = gui.add_folder("Beside it")
         self._beside.visible = False
-        self._shown_names = ["robot", "keypoints", "goal", "errors", "contacts"]
-        add_display(viser, self.scene, self._shown_names)
+        add_display(viser, self.scene, ("robot", "keypoints", "goal", "errors", "contacts"))
 
     # what people do ----------------------------------------------------------------------------
     def select(self, number: int) -> None:
@@ -176,10 +175,9 @@ class Player:
 
     def _mark(self, time_s: float) -> None:
         if self._plot is not None:
-            now = np.full(len(self._curve), np.nan)
-            now[min(int(np.searchsorted(self._curve_t, time_s)), len(now) - 1)] = self._curve[
-                min(int(np.searchsorted(self._curve_t, time_s)), len(now) - 1)
-            ]
+            now, idx = np.full(len(self._curve), np.nan), int(np.searchsorted(self._curve_t, time_s))
+            idx = min(idx, len(now) - 1)
+            now[idx] = self._curve[idx]
             self._plot.set(self._curve_t, self._curve, now)
 
     def step(self, dt_s: float) -> bool:

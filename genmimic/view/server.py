@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import http
+import ipaddress
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +32,9 @@ SCENE_PATH = "/scene"
 
 ASKED_HEADER = "X-GenMimic"
 """Requests that do something carry it: a page from elsewhere cannot send it without asking, and is refused."""
+
+_NOT_ELSEWHERE = {"X-Frame-Options": "SAMEORIGIN", "X-Content-Type-Options": "nosniff"}
+"""No other site may show our page inside its own, under a button that says something else."""
 
 _PAGE = Path(__file__).with_name("page.html")
 _patching = threading.Lock()
@@ -137,10 +142,22 @@ class ViewServer:
 
     def permitted(self, host: str, origin: str | None) -> bool:
         """Whether a request to ``host`` (its header) from a page of ``origin`` (None: from no page) may pass."""
-        name = urlsplit(f"//{host}").hostname or ""
-        if self._host in LOCAL_NAMES and name not in LOCAL_NAMES:
-            return False  # a name that somebody made point here
-        return origin is None or urlsplit(origin).netloc == host
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            from_here = origin is None or urlsplit(origin).netloc == host
+        except ValueError:
+            return False
+        return from_here and (name in LOCAL_NAMES or (self._host not in LOCAL_NAMES and _is_ours(name, self._host)))
+
+
+def _is_ours(name: str, host: str) -> bool:
+    """Whether a name is this machine's own, or a number; any other may have been made to point here."""
+    try:
+        ipaddress.ip_address(name)
+        return True
+    except ValueError:
+        own = socket.gethostname().lower()
+        return name in (host.lower(), own, f"{own}.local", socket.getfqdn().lower())
 
 
 def _json(value: Mapping[str, Any]) -> tuple[http.HTTPStatus, str, bytes]:
@@ -149,8 +166,6 @@ def _json(value: Mapping[str, Any]) -> tuple[http.HTTPStatus, str, bytes]:
 
 def check_address(host: str) -> None:
     """Raise ConfigError where nothing can listen: viser would try a thousand ports and then wait for ever."""
-    import socket
-
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
@@ -175,9 +190,13 @@ def _guarded(answer: Callable[[Any], tuple[http.HTTPStatus, str, bytes] | None])
         def process(connection: Any, request: Any) -> Any:
             found = answer(request)
             if found is None:
-                return theirs(connection, request) if theirs is not None else None
+                response = theirs(connection, request) if theirs is not None else None
+                if response is not None:
+                    response.headers.update(_NOT_ELSEWHERE)
+                return response
             code, kind, body = found
-            headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
+            headers = Headers(_NOT_ELSEWHERE)
+            headers.update({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
             return Response(code.value, code.phrase, headers, body)
 
         return genuine(*args, process_request=process, **options)

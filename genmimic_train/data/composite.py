@@ -27,7 +27,7 @@ def composite(robot: Robot, upper: Motion, lower: Motion, start_s: float = 0.0) 
             raise MotionError(f"{motion.name}: lasts {motion.duration:.2f} s, expected at least {MIN_COMPOSITE_S:g} s")
     arms = np.array([not is_leg(name) for name in robot.joint_names])
     last = len(upper) - 1
-    at = (round(start_s * CONTROL_RATE_HZ) + np.arange(len(lower))) % (2 * last)
+    at: np.ndarray = (round(start_s * CONTROL_RATE_HZ) + np.arange(len(lower))) % (2 * last)
     at = np.where(at > last, 2 * last - at, at)
     joint_pos = lower.joint_pos.copy()
     joint_pos[:, arms] = upper.joint_pos[at][:, arms]

@@ -22,28 +22,38 @@ from torch.utils.tensorboard import SummaryWriter
 
 from genmimic.core.errors import ConfigError
 from genmimic.core.mirror import action_mirror, observation_mirror
-from genmimic.core.observation import STUDENT, TEACHER, size
+from genmimic.core.observation import STUDENT, size
 from genmimic.core.robot import G1_23DOF
 from genmimic_train.config import DaggerConfig, TrainConfig
 from genmimic_train.export import NORMALIZER_EPS, read_policy
 from genmimic_train.learning.networks import make_actor
-from genmimic_train.runs import Run
+from genmimic_train.runs import Run, chance_state, seed_everything, set_chance_state, stop_between_iterations
+from genmimic_train.tracking.encoding import output_size, teacher_size
 from genmimic_train.tracking.env import TrackingEnv
 
+BUFFER_NAME = "buffer.pt"
 _TRUSTED_SAMPLES = 2_000_000
 """How many samples the normaliser of an exported policy counts for when a run begins with it."""
 
 
 def load_teacher(run: Run) -> tuple[MLPModel, dict[str, Any]]:
-    """Return the teacher of a run folder, and what the student's record keeps of it."""
+    """Return the teacher of a run folder, and what the student's record keeps of it.
+
+    It reads the group ``critic``; behind its action there are keypoint weights if it learned those.
+    """
     info = run.info()
     if info["kind"] != "teacher":
         raise ConfigError(f"{run.folder} holds a {info['kind']} run, expected a teacher's")
     state, config = run.load(), run.config()
-    teacher = make_actor("critic", size(TEACHER), config.ppo.hidden, G1_23DOF.num_joints, config.ppo.init_std)
+    outputs = output_size(G1_23DOF, config.env.rewards.learned_weights)
+    teacher = make_actor(
+        "critic", teacher_size(config.env.teacher_goal), config.ppo.hidden, outputs, config.ppo.init_std
+    )
     teacher.load_state_dict(state["actor_state_dict"])
     teacher.eval()
-    facts = {"run": run.folder.name, "samples": state["samples"], "revision": info["revision"]}
+    facts: dict[str, Any] = {"run": run.folder.name, "samples": state["samples"], "revision": info["revision"]}
+    if config.env.teacher_goal != "keypoints":
+        facts["teacher_goal"] = config.env.teacher_goal
     return teacher, facts
 
 
@@ -97,6 +107,23 @@ class SampleBuffer:
         self._labels[idx] = labels
         self._next = int((self._next + len(obs)) % self._capacity)
         self.count = min(self.count + len(obs), self._capacity)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the filled part and where it is written next; 4.8 kB a sample."""
+        return {
+            "obs": self._obs[: self.count].clone(), "labels": self._labels[: self.count].clone(),
+            "next": self._next, "count": self.count,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Take over a `state_dict`; return whether it fits."""
+        count = state["count"]
+        fits = count <= self._capacity and state["obs"].shape[1:] == self._obs.shape[1:]
+        if fits and (count == self._capacity or state["next"] == count):
+            self._obs[:count], self._labels[:count] = state["obs"], state["labels"]
+            self._next, self.count = state["next"], count
+            return True
+        return False
 
     def sample(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``count`` rows drawn uniformly with replacement."""
@@ -154,20 +181,33 @@ def train_student(
 ) -> dict[str, float]:
     """Distil until ``samples`` in all or ``minutes`` in this call; the learning rate falls over the call's minutes.
 
+    A resumed run goes on with weights, episodes and chance as they were, and bit for bit if its sample buffer was kept
+    (``dagger.keep_buffer``) and its learning rate does not follow the clock; otherwise it gathers samples anew.
+
     ``initial``: an exported policy whose weights a new run begins with; it then acts from the start.
 
     Returns the last iteration's figures.
+
+    Raises:
+        KeyboardInterrupt: A signal ended it.
+        TrainingError: Learning diverged; the checkpoint before stays.
     """
     settings = config.dagger
+    seed_everything(config.seed)
     dagger = Dagger(settings, env.num_actions)
     iteration, done_samples = 0, 0
+    buffer = SampleBuffer(settings.buffer_samples, size(STUDENT), env.num_actions)
     if run.checkpoint.exists():
         state = run.load()
         dagger.student.load_state_dict(state["actor_state_dict"])
         if "optimizer_state_dict" in state:
             dagger.optimizer.load_state_dict(state["optimizer_state_dict"])
         iteration, done_samples = state["iteration"], state["samples"]
-        env.level = state["level"]
+        episodes, samples_too = _go_on_exactly(env, run, state, buffer)
+        run.note_resumed(done_samples, samples_too)
+        if not episodes:
+            env.level = state["level"]
+            seed_everything(config.seed + 104729 * iteration)
     elif initial is not None:
         begin_with(dagger.student, initial)
         iteration = settings.teacher_iterations
@@ -180,72 +220,90 @@ def train_student(
                 "iteration": iteration,
                 "samples": done_samples,
                 "level": env.level,
+                "exact": {"env": env.state_dict(), "chance": chance_state()},
             }
         )
 
-    buffer = SampleBuffer(settings.buffer_samples, size(STUDENT), env.num_actions)
     writer = SummaryWriter(str(run.folder / "curves"))
     start = last_save = time.monotonic()
     figures: dict[str, float] = {}
     per_iteration = settings.steps_per_env * env.num_envs
     updates = max(1, round(settings.epochs * per_iteration / settings.minibatch))
     obs = env.get_observations()
+    saved_at = iteration
     try:
-        while done_samples < samples and time.monotonic() - start < 60.0 * minutes:
-            began = time.monotonic()
-            by_teacher = max(0.0, 1.0 - iteration / max(settings.teacher_iterations, 1))
-            logs: dict[str, list[torch.Tensor]] = defaultdict(list)
-            torch.set_num_threads(1)
-            dagger.student.eval()
-            collected_obs = []
-            with torch.no_grad():
-                for _ in range(settings.steps_per_env):
-                    labels = teacher(obs)
-                    actions = dagger.act(obs)
-                    if by_teacher > 0.0:
-                        taught = torch.rand(env.num_envs, 1) < by_teacher
-                        actions = torch.where(taught, labels, actions)
-                    buffer.add(obs["student"], labels.clamp(-env.robot.action_clip, env.robot.action_clip))
-                    collected_obs.append(obs["student"])
-                    obs, _, _, extras = env.step(actions)
-                    for name, value in extras.get("log", {}).items():
-                        logs[name].append(value)
-                dagger.observe(torch.cat(collected_obs))
-            collected = time.monotonic()
+        with stop_between_iterations() as stop:
+            while done_samples < samples and time.monotonic() - start < 60.0 * minutes and not stop.is_set():
+                began = time.monotonic()
+                by_teacher = max(0.0, 1.0 - iteration / max(settings.teacher_iterations, 1))
+                logs: dict[str, list[torch.Tensor]] = defaultdict(list)
+                torch.set_num_threads(1)
+                dagger.student.eval()
+                collected_obs = []
+                with torch.no_grad():
+                    for _ in range(settings.steps_per_env):
+                        labels = teacher(obs)[:, : env.num_actions]  # behind them a teacher may give keypoint weights
+                        actions = dagger.act(obs)
+                        if by_teacher > 0.0:
+                            taught = torch.rand(env.num_envs, 1) < by_teacher
+                            actions = torch.where(taught, labels, actions)
+                        buffer.add(obs["student"], labels.clamp(-env.robot.action_clip, env.robot.action_clip))
+                        collected_obs.append(obs["student"])
+                        obs, _, _, extras = env.step(actions)
+                        for name, value in extras.get("log", {}).items():
+                            logs[name].append(value)
+                    dagger.observe(torch.cat(collected_obs))
+                collected = time.monotonic()
 
-            torch.set_num_threads(learner_threads)
-            done_share = max(
-                done_samples / samples if math.isfinite(samples) else 0.0,
-                (collected - start) / (60.0 * minutes) if math.isfinite(minutes) else 0.0,
-            )
-            rate = settings.learning_rate * (settings.final_learning_rate / settings.learning_rate) ** min(
-                done_share, 1.0
-            )
-            for group in dagger.optimizer.param_groups:
-                group["lr"] = rate
-            losses = [dagger.imitate(*buffer.sample(settings.minibatch)) for _ in range(updates)]
-            ended = time.monotonic()
+                torch.set_num_threads(learner_threads)
+                done_share = max(
+                    done_samples / samples if math.isfinite(samples) else 0.0,
+                    (collected - start) / (60.0 * minutes) if math.isfinite(minutes) else 0.0,
+                )
+                rate = settings.learning_rate * (settings.final_learning_rate / settings.learning_rate) ** min(
+                    done_share, 1.0
+                )
+                for group in dagger.optimizer.param_groups:
+                    group["lr"] = rate
+                losses = [dagger.imitate(*buffer.sample(settings.minibatch)) for _ in range(updates)]
+                ended = time.monotonic()
 
-            iteration += 1
-            done_samples += per_iteration
-            figures = {name: float(torch.stack(values).mean()) for name, values in logs.items()}
-            figures |= {
-                "loss/imitation": sum(losses) / len(losses),
-                "train/teacher_share": by_teacher,
-                "train/learning_rate": rate,
-                "train/level": env.level,
-                "speed/collect_per_s": per_iteration / (collected - began),
-                "speed/samples_per_s": per_iteration / (ended - began),
-            }
-            for name, value in figures.items():
-                writer.add_scalar(name, value, done_samples)
-            if "track/fell" in figures and not by_teacher:
-                env.adapt_level(figures["track/fell"])
-            if ended - last_save > config.checkpoint_s:
+                iteration += 1
+                done_samples += per_iteration
+                figures = {name: float(torch.stack(values).mean()) for name, values in logs.items()}
+                figures |= {
+                    "loss/imitation": sum(losses) / len(losses),
+                    "train/teacher_share": by_teacher,
+                    "train/learning_rate": rate,
+                    "train/level": env.level,
+                    "speed/collect_per_s": per_iteration / (collected - began),
+                    "speed/samples_per_s": per_iteration / (ended - began),
+                }
+                for name, value in figures.items():
+                    writer.add_scalar(name, value, done_samples)
+                if "track/fell" in figures and not by_teacher:
+                    env.adapt_level(figures["track/fell"])
+                if ended - last_save > config.checkpoint_s:
+                    save()
+                    last_save, saved_at = ended, iteration
+                report(iteration, done_samples, figures)
+            if saved_at != iteration or not run.checkpoint.exists():
                 save()
-                last_save = ended
-            report(iteration, done_samples, figures)
+            if settings.keep_buffer:
+                run.save({**buffer.state_dict(), "iteration": iteration}, BUFFER_NAME)
+            if stop.is_set():
+                raise KeyboardInterrupt
     finally:
-        save()
         writer.close()
     return figures
+
+
+def _go_on_exactly(env: TrackingEnv, run: Run, state: dict[str, Any], buffer: SampleBuffer) -> tuple[bool, bool]:
+    """Put environment and chance, and the sample buffer, where the run left them; return which of the two could be."""
+    if "exact" not in state or not env.load_state_dict(state["exact"]["env"]):
+        return False, False
+    set_chance_state(state["exact"]["chance"])
+    if not (run.folder / BUFFER_NAME).is_file():
+        return True, False
+    kept = run.load(BUFFER_NAME)
+    return True, kept["iteration"] == state["iteration"] and buffer.load_state_dict(kept)

@@ -33,7 +33,7 @@ def warm_start(
     Each round collects ``steps`` control steps of all environments under the present policy and fits
     all samples so far. ``arm_std`` is then the arms' exploration.
     """
-    arms = torch.tensor([_is_arm(name) for name in env.robot.joint_names])
+    arms = torch.tensor([idx for idx, name in enumerate(env.robot.joint_names) if _is_arm(name)])
     optimizer = torch.optim.Adam(actor.mlp.parameters(), lr=learning_rate)
     seen: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -78,6 +78,12 @@ class Simulator(Protocol):
 
     def set_root_velocity_xy(self, env_idx: torch.Tensor, velocity: torch.Tensor) -> None:
         """Set the root's horizontal velocity, in m/s. Shapes (n,), (n, 2)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of all robots, ``backend`` by name; parameters (`set_domain`) are the caller's to keep."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put all robots into a `state_dict` of the same backend and size; the future is then the same, bit for bit."""
 
     def step(self, joint_target: torch.Tensor) -> torch.Tensor:
         """Advance by the given substeps; return which states went bad. Shapes (N, substeps, J), (N,)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -104,6 +105,19 @@ class MujocoCpuSimulator:
             model.actuator_forcerange[self._actuator, 0] = -limit[row]
             model.actuator_forcerange[self._actuator, 1] = limit[row]
             mujoco.mj_setConst(model, self._scratch)
+
+    def state_dict(self) -> dict[str, Any]:
+        # Solver and controls start anew in each call of `step`, so position, velocity and time are all there is.
+        return {
+            "backend": "mujoco_cpu",
+            "state": torch.from_numpy(self._state.copy()),
+            "foot_force": self._foot_force.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state = state["state"].cpu().numpy().copy()
+        self._foot_force = state["foot_force"].clone().to(self.device)
+        self._refresh()
 
     def step(self, joint_target: torch.Tensor) -> torch.Tensor:
         substeps = joint_target.shape[1]

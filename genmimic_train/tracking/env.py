@@ -40,6 +40,8 @@ from genmimic.core.rotation import (
 )
 from genmimic_train.config import EnvConfig
 from genmimic_train.sim.base import Domain, Simulator
+from genmimic_train.tracking.corruption import CorruptedGoals
+from genmimic_train.tracking.encoding import JOINT_GOAL_NOISE_RAD, joint_goal_observation, output_size
 from genmimic_train.tracking.motions import MotionLibrary
 from genmimic_train.tracking.rewards import REWARDS, RewardInput
 
@@ -50,7 +52,8 @@ class TrackingEnv(VecEnv):
     """Observation groups: ``critic`` (757, clean), ``teacher`` (757, noisy), ``student`` (2370, noisy).
 
     ``with_student`` puts the student's group in the place of the teacher's: a student's teacher labels
-    from the clean group.
+    from the clean group. Under the ablations of `EnvConfig` a teacher's groups have another size, and its actions
+    may carry keypoint weights behind them.
     """
 
     def __init__(
@@ -64,7 +67,9 @@ class TrackingEnv(VecEnv):
     ) -> None:
         self.cfg = config
         self.robot, self.sim, self.library = robot, sim, library
-        self.num_envs, self.num_actions = config.num_envs, robot.num_joints
+        self.num_envs = config.num_envs
+        self._learned_weights = config.rewards.learned_weights and not with_student
+        self.num_actions = output_size(robot, self._learned_weights)
         self.device = sim.device
         self.max_episode_length = round(config.episode_s / config.control_period_s)
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
@@ -104,9 +109,16 @@ class TrackingEnv(VecEnv):
         self._air_time = torch.zeros(n, 2, device=device)
         self._peak_height = torch.zeros(n, 2, device=device)
         self._next_push = torch.zeros(n, device=device)
+        self._weight_logits = torch.zeros(n, robot.num_keypoints, device=device)
+        self._last_weight_logits = self._weight_logits
+        self._corrupted = (
+            CorruptedGoals.build(robot, library, config.corruption, seed) if config.corruption.on else None
+        )
+        self._variant = torch.zeros(n, dtype=torch.long, device=device)
         self._sums = {name: torch.zeros(n, device=device) for name in config.rewards.weights}
         self._error_sum = torch.zeros(n, 2, device=device)
         self._hands = torch.as_tensor(robot.keypoint_idx(["left_hand", "right_hand"]).copy(), device=device)
+        self._obs = TensorDict({}, batch_size=[n])
         self._reset(torch.arange(n, device=device))
         # spread the ends of the first episodes
         self.episode_length_buf[:] = (self._rand(n) * self.max_episode_length * 0.5).long()
@@ -122,7 +134,11 @@ class TrackingEnv(VecEnv):
 
     def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
         config = self.cfg
-        action = clip_action(self.robot, actions.to(self.device))
+        actions = actions.to(self.device)
+        if self._learned_weights:
+            self._last_weight_logits = self._weight_logits
+            self._weight_logits = actions[:, self.robot.num_joints :]
+        action = clip_action(self.robot, actions[:, : self.robot.num_joints])
         last_action, last_target = self._action, self._target
         self._action, self._target = action, joint_target(self.robot, action)
         substep = torch.arange(config.substeps, device=self.device)
@@ -169,6 +185,89 @@ class TrackingEnv(VecEnv):
         ahead = torch.minimum(self.frame + 1, self._clip_end - 1)
         target = self.library.joint_pos[ahead] + lead_s * self.library.joint_vel[ahead]
         return clip_action(self.robot, (target - self._default) / self.robot.action_scale)
+
+    # to go on later ------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the future depends on, learner apart: robots, episodes, sampler, chance. Tensors are copies.
+
+        `load_state_dict` of an environment with the same configuration and motions then goes on bit for bit.
+        """
+        state: dict[str, Any] = {
+            "motion_set": self.library.digest(),
+            "num_envs": self.num_envs,
+            "groups": {name: values.clone() for name, values in self._obs.items()},
+            "sim": self.sim.state_dict(),
+            "level": self.level,
+            "failures": self.library.failures.clone(),
+            "generator": self._generator.get_state(),
+            "episode_length": self.episode_length_buf.clone(),
+            "sums": {name: values.clone() for name, values in self._sums.items()},
+            "domain": {name: getattr(self.domain, name).clone() for name in self.domain.__dataclass_fields__},
+            "tensors": {name: getattr(self, name).clone() for name in self._stateful()},
+        }
+        if self._with_odometry:
+            odometry = self._odometry
+            state["odometry"] = {
+                "pos": odometry.pos.clone(), "sole_pos": odometry.sole_pos.clone(), "root": self._odometry_root.clone()
+            }  # fmt: skip
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Go on from `state_dict`; return whether it fits. Otherwise (other motions, sizes, simulator) nothing changes.
+
+        Raises nothing for a state that does not fit: a run goes on from its weights then, with new episodes.
+        """
+        tensors = {name: getattr(self, name) for name in self._stateful()}
+        fits = (
+            state.get("num_envs") == self.num_envs
+            and state.get("motion_set") == self.library.digest()
+            and {name: tuple(values.shape) for name, values in state["groups"].items()}
+            == {name: tuple(values.shape) for name, values in self._obs.items()}
+            and set(state["tensors"]) == set(tensors)
+            and all(state["tensors"][name].shape == values.shape for name, values in tensors.items())
+            and set(state["sums"]) == set(self._sums)
+            and ("odometry" in state) == self._with_odometry
+            and state["sim"].get("backend") == self.sim.state_dict()["backend"]
+        )
+        if not fits:
+            return False
+        device = self.device
+        domain = Domain(**{name: values.to(device) for name, values in state["domain"].items()})
+        changed = torch.zeros(self.num_envs, dtype=torch.bool, device=device)
+        for name in domain.__dataclass_fields__:
+            different = getattr(domain, name) != getattr(self.domain, name)
+            changed |= different.reshape(self.num_envs, -1).any(-1)
+        idx = changed.nonzero().squeeze(-1)
+        if len(idx):
+            rows = {name: getattr(domain, name)[idx] for name in domain.__dataclass_fields__}
+            self.sim.set_domain(idx, Domain(**rows))
+        self.domain = domain
+        self.sim.load_state_dict(state["sim"])
+        for name, values in state["tensors"].items():
+            setattr(self, name, values.clone().to(device))
+        self._sums = {name: values.clone().to(device) for name, values in state["sums"].items()}
+        self.episode_length_buf = state["episode_length"].clone().to(device)
+        self.level = state["level"]
+        self.library.failures.copy_(state["failures"])
+        self._generator.set_state(state["generator"])
+        if self._with_odometry:
+            kept = state["odometry"]
+            self._odometry = replace(
+                self._odometry, pos=kept["pos"].clone().to(device), sole_pos=kept["sole_pos"].clone().to(device)
+            )
+            self._odometry_root = kept["root"].clone().to(device)
+        self._read_state()
+        groups = {name: values.clone().to(device) for name, values in state["groups"].items()}
+        self._obs = TensorDict(groups, batch_size=[self.num_envs], device=device)
+        return True
+
+    def _stateful(self) -> tuple[str, ...]:
+        names = (
+            "frame", "_clip_end", "_place_xy", "_place_yaw", "_delay", "_noise_scale", "_goal_offset", "_action",
+            "_target", "_last_joint_vel", "_air_time", "_peak_height", "_next_push", "_error_sum", "_weight_logits",
+            "_variant",
+        )  # fmt: skip
+        return (*names, "_history") if self.with_student else names
 
     # state -------------------------------------------------------------------------------------
     @property
@@ -273,7 +372,10 @@ class TrackingEnv(VecEnv):
             air_time=self._air_time,
             first_contact=first_contact,
             joint_weights=self._joint_weights,
-            keypoint_weights=self._keypoint_weights,
+            keypoint_weights=(
+                torch.softmax(self._weight_logits, -1) if self._learned_weights else self._keypoint_weights
+            ),
+            weight_change=self._weight_logits - self._last_weight_logits,
             sigma=config.sigma,
             desired_step_height=config.desired_step_height_m,
             desired_air_time=config.desired_air_time_s,
@@ -298,6 +400,7 @@ class TrackingEnv(VecEnv):
         ahead = torch.minimum(self.frame + 1, self._clip_end - 1)
         goal_pos = self._goal_frames(ahead[:, None])[:, 0]
         root_pos, root_quat = self._goal_root(self.frame)
+        goal_joint_pos = self.library.joint_pos[ahead]
         clean_g = to_goal_frame(self._keypoints, root_pos, root_quat)
         goal_g = to_goal_frame(KeypointState(goal_pos, self._keypoints.quat), root_pos, root_quat).pos
         domain = self.domain
@@ -314,8 +417,8 @@ class TrackingEnv(VecEnv):
             -1,
         )
         clean = self._proprioception(NO_NOISE) if noise is not NO_NOISE else frame
-        groups = {"critic": teacher_observation(clean, clean_g, goal_g, privileged)}
-        if noise is NO_NOISE:
+        groups = {"critic": self._teacher_group(clean, clean_g, goal_g, goal_joint_pos, privileged)}
+        if noise is NO_NOISE and self._corrupted is None:
             groups["teacher"] = groups["critic"]
         elif not self.with_student:
             noisy_g = KeypointState(
@@ -324,8 +427,14 @@ class TrackingEnv(VecEnv):
                 self._noisy(clean_g.lin_vel, noise.keypoint_lin_vel_g),
                 self._noisy(clean_g.ang_vel, noise.keypoint_ang_vel_g),
             )
+            if self._corrupted is not None:
+                seen = self._goal_frames_seen(ahead[:, None])[:, 0]
+                goal_g = to_goal_frame(KeypointState(seen, self._keypoints.quat), root_pos, root_quat).pos
+                goal_joint_pos = self._corrupted.joint_pos_of(self._variant, ahead)
             noisy_goal = self._noisy(goal_g, noise.goal_keypoint_pos) + self._goal_offset[:, None, :]
-            groups["teacher"] = teacher_observation(frame, noisy_g, noisy_goal, privileged)
+            if self.cfg.teacher_goal == "joints" and noise is not NO_NOISE:
+                goal_joint_pos = self._noisy(goal_joint_pos, JOINT_GOAL_NOISE_RAD)
+            groups["teacher"] = self._teacher_group(frame, noisy_g, noisy_goal, goal_joint_pos, privileged)
         if self.with_student:
             self._history = torch.where(
                 fresh[:, None, None], frame[:, None, :].expand_as(self._history), push_history(self._history, frame)
@@ -333,10 +442,33 @@ class TrackingEnv(VecEnv):
             groups["student"] = student_observation(self._history, self._student_goal(root_pos))
         self._obs = TensorDict(groups, batch_size=[self.num_envs], device=self.device)
 
+    def _teacher_group(
+        self,
+        proprio: torch.Tensor,
+        keypoints_g: KeypointState,
+        goal_g: torch.Tensor,
+        goal_joint_pos: torch.Tensor,
+        privileged: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return a teacher's observation, its goals as ``env.teacher_goal`` says. Shape (N, 757) or (N, 641)."""
+        if self.cfg.teacher_goal == "keypoints":
+            return teacher_observation(proprio, keypoints_g, goal_g, privileged)
+        state = [keypoints_g.pos, keypoints_g.quat, keypoints_g.lin_vel, keypoints_g.ang_vel]
+        return joint_goal_observation(proprio, state, goal_joint_pos, self._default, privileged)  # type: ignore[arg-type]
+
+    def _goal_frames_seen(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return `_goal_frames` as a policy sees them: damaged, where an episode drew that. Shape (N, F, K, 3)."""
+        if self._corrupted is None:
+            return self._goal_frames(frames)
+        pos = self._corrupted.keypoints_of(self._variant, frames)
+        return rotate_heading(self._place_yaw[:, None, None], pos) + self._place_xy[:, None, None, :]
+
     def _student_goal(self, goal_root_pos: torch.Tensor) -> torch.Tensor:
         steps = 1 + torch.arange(FUTURE, device=self.device)
         frames = torch.minimum(self.frame[:, None] + steps, self._clip_end[:, None] - 1)
-        goals = self._noisy(self._goal_frames(frames), self.noise.goal_keypoint_pos)
+        if self._corrupted is not None:  # the pelvis comes first
+            goal_root_pos = self._goal_frames_seen(self.frame[:, None])[:, 0, 0]
+        goals = self._noisy(self._goal_frames_seen(frames), self.noise.goal_keypoint_pos)
         goals = goals + self._goal_offset[:, None, None, :]
         origin = self._root_pos if self._with_odometry else goal_root_pos
         return student_goal(goals, origin, heading(self._root_quat))
@@ -391,10 +523,13 @@ class TrackingEnv(VecEnv):
         self._air_time[idx] = 0.0
         self._peak_height[idx] = 0.0
         self._next_push[idx] = self._rand(count) * self.cfg.randomization.push_interval_s
+        self._weight_logits = self._weight_logits.index_fill(0, idx, 0.0)
+        if self._corrupted is not None:
+            self._variant[idx] = self._corrupted.draw(count, self._generator)
 
     def _start_frames(self, idx: torch.Tensor) -> torch.Tensor:
         """Return the library frame at which each of the environments ``idx`` begins an episode."""
-        return self.library.sample_frames(len(idx), self.cfg.failure_share, self._generator)
+        return self.library.sample_frames(len(idx), self.cfg.failure_share, self._generator, self.cfg.clip_share)
 
     def _next_clip(self, ended: torch.Tensor) -> None:
         """Where a clip has ended, go on with another from the place where the goal stands (paper B.1)."""
@@ -402,7 +537,7 @@ class TrackingEnv(VecEnv):
         if not len(idx):
             return
         root_pos, root_quat = self._goal_root(self.frame)
-        first = self.library.sample_clips(len(idx), self._generator)
+        first = self.library.sample_clips(len(idx), self._generator, self.cfg.clip_share)
         yaw = wrap_angle(heading(root_quat[idx]) - heading(self.library.root_quat[first]))
         there = rotate_heading(yaw, self.library.root_pos[first])
         self._place_yaw[idx] = yaw

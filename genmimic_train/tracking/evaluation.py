@@ -6,7 +6,7 @@ A student's own place is `genmimic evaluate`; here it is judged beside its teach
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
+from genmimic.core.motion import Motion
+from genmimic.core.robot import Robot
+from genmimic.evaluate.corruption import Corruption, corruption_summaries
 from genmimic.evaluate.metrics import RolloutTrack, rollout_metrics
 from genmimic.evaluate.report import build_report, motion_entry
 from genmimic.sim.simulated_g1 import FALLEN_HEIGHT_M, FALLEN_TILT_RAD
@@ -64,13 +67,15 @@ def evaluate_in_training(
     follow_s: float = 0.0,
     seed: int = 0,
     show: Callable[[int, int], None] | None = None,
+    corruptions: Sequence[Corruption] = (),
 ) -> dict[str, Any]:
     """Return a report (`genmimic.evaluate.report`) of ``rollouts`` of each clip, standing to standing.
 
     Args:
         actor: From the environment's observation groups to actions (N, J).
         config: The environment's.
-        library: The clips; without mirror images for a table that people read.
+        library: The clips; without mirror images for a table that people read. With ``corruptions``, damaged ones of
+            `damaged_library`.
         make_sim: Makes a simulator for so many robots.
         name: Of the policy, for the report.
         sha256: Of its file, for the report.
@@ -82,10 +87,12 @@ def evaluate_in_training(
             errors in the world (SR, MPKPE, drift) still count from where the clip began.
         seed: Of all of it.
         show: Called with rollouts done and in all.
+        corruptions: What ``library`` was damaged with; the report then has a summary of each.
     """
     clips = torch.arange(len(library.names)).repeat_interleave(rollouts)
     config = replace(
         config,
+        corruption=replace(config.corruption, share=0.0),
         student_noise=(noise, noise),
         teacher_noise=noise,
         student_follow_s=follow_s,
@@ -103,11 +110,14 @@ def evaluate_in_training(
             each[clip].append(rollout_metrics(track, env.robot))
         if show is not None:
             show(min((number + 1) * BATCH, len(clips)), len(clips))
-    entries = [
-        motion_entry(library.names[clip], metrics, duration_s=round(float(length[clips == clip][0]) / 50.0, 3))
-        for clip, metrics in each.items()
-    ]
-    return build_report(
+    entries = []
+    for clip, metrics in each.items():
+        facts: dict[str, Any] = {"duration_s": round(float(length[clips == clip][0]) / 50.0, 3)}
+        if corruptions:
+            corruption = corruptions[clip % len(corruptions)]
+            facts["corrupt"] = {"kind": corruption.kind, "level": corruption.level}
+        entries.append(motion_entry(library.names[clip], metrics, **facts))
+    report = build_report(
         entries,
         policy=name,
         policy_sha256=sha256,
@@ -115,14 +125,32 @@ def evaluate_in_training(
         noise="none" if noise == 0.0 else f"{noise:g} x Table 8",
         randomize="none" if level == 0.0 else f"{level:g} x Table 8",
         robot="training",
+        corrupt=[corruption.label for corruption in corruptions],
     )
+    if corruptions:
+        report["corruptions"] = corruption_summaries(corruptions, entries)
+    return report
+
+
+def damaged_library(
+    robot: Robot, motions: Sequence[Motion], corruptions: Sequence[Corruption], seed: int = 0
+) -> MotionLibrary:
+    """Return a library of every motion under every corruption, or of the motions as they are when there is none."""
+    if not corruptions:
+        return MotionLibrary(robot, motions, mirror=False)
+    damaged = []
+    for motion in motions:
+        for corruption in corruptions:
+            name = f"{motion.name}+{corruption.label}"
+            damaged.append(replace(corruption.damage(robot, motion, seed, name, 0), name=name))
+    return MotionLibrary(robot, damaged, mirror=False)
 
 
 def _play(actor: Callable[[TensorDict], torch.Tensor], env: ClipEnv, frames: int) -> list[tuple[int, RolloutTrack]]:
     """Run one batch; return clip and track of each rollout."""
     library, count = env.library, env.num_envs
-    keypoints = np.zeros((frames, count, env.robot.num_keypoints, 3), np.float32)
-    roots = np.zeros((frames, count, 4), np.float32)
+    keypoints: np.ndarray = np.zeros((frames, count, env.robot.num_keypoints, 3), np.float32)
+    roots: np.ndarray = np.zeros((frames, count, 4), np.float32)
     fell = np.full(count, frames)
     obs = env.get_observations()
     with torch.inference_mode():

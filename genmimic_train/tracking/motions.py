@@ -65,6 +65,7 @@ class MotionLibrary:
         self.bin_of_frame = torch.div(torch.arange(self.frames, device=device), _BIN_FRAMES, rounding_mode="floor")
         self.failures = torch.zeros(int(self.bin_of_frame.max()) + 1, device=device)
         """How often an episode fell in each bin, decaying."""
+        self._digest: str | None = None
 
     @classmethod
     def load(cls, robot: Robot, paths: Sequence[str | Path], mirror: bool, device: str = "cpu") -> MotionLibrary:
@@ -76,14 +77,20 @@ class MotionLibrary:
         """Hours of motion, mirror images and transitions included."""
         return self.frames / 50.0 / 3600.0
 
-    def sample_frames(self, count: int, failure_share: float, generator: torch.Generator | None = None) -> torch.Tensor:
+    def sample_frames(
+        self,
+        count: int,
+        failure_share: float,
+        generator: torch.Generator | None = None,
+        clip_share: float = 0.5,
+    ) -> torch.Tensor:
         """Return ``count`` start frames, ``failure_share`` of them shortly before places where episodes fall.
 
-        The others are half uniform over time and half uniform over clips, so that a short clip is not
-        drowned by long ones. The last second of a clip is left out, since nothing follows there.
+        Of the others, ``clip_share`` is uniform over clips, so that a short clip is not drowned by long ones, and the
+        rest uniform over time. The last second of a clip is left out, since nothing follows there.
         """
         device = self.failures.device
-        clips = self._draw_clips(count, generator)
+        clips = self._draw_clips(count, generator, clip_share)
         part = torch.rand(count, generator=generator, device=device)
         frames = self.clip_start[clips] + (part * (self.clip_end - self.clip_start)[clips]).long()
         total = float(self.failures.sum())
@@ -97,15 +104,18 @@ class MotionLibrary:
         clip = self.clip_of_frame[frames]
         return torch.minimum(frames, self.clip_end[clip] - _BIN_FRAMES).clamp(min=0)
 
-    def sample_clips(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    def sample_clips(
+        self, count: int, generator: torch.Generator | None = None, clip_share: float = 0.5
+    ) -> torch.Tensor:
         """Return the first frame of ``count`` clips, drawn as in `sample_frames`."""
-        return self.clip_start[self._draw_clips(count, generator)]
+        return self.clip_start[self._draw_clips(count, generator, clip_share)]
 
-    def _draw_clips(self, count: int, generator: torch.Generator | None) -> torch.Tensor:
+    def _draw_clips(self, count: int, generator: torch.Generator | None, clip_share: float) -> torch.Tensor:
         device = self.failures.device
         by_time = self.clip_of_frame[(torch.rand(count, generator=generator, device=device) * self.frames).long()]
         by_clip = (torch.rand(count, generator=generator, device=device) * len(self.clip_start)).long()
-        return torch.where(torch.rand(count, generator=generator, device=device) < 0.5, by_time, by_clip)
+        over_time = torch.rand(count, generator=generator, device=device) < 1.0 - clip_share
+        return torch.where(over_time, by_time, by_clip)
 
     def record_failures(self, frames: torch.Tensor, decay: float = 0.999) -> None:
         """Count episodes that fell at ``frames`` (n,)."""
@@ -115,5 +125,7 @@ class MotionLibrary:
 
     def digest(self) -> str:
         """Return a short hash of what is trained on."""
-        data = self.joint_pos.cpu().numpy().tobytes() + self.root_pos.cpu().numpy().tobytes()
-        return hashlib.sha256(data).hexdigest()[:16]
+        if self._digest is None:
+            data = self.joint_pos.cpu().numpy().tobytes() + self.root_pos.cpu().numpy().tobytes()
+            self._digest = hashlib.sha256(data).hexdigest()[:16]
+        return self._digest

@@ -41,7 +41,8 @@ class RewardInput:
         air_time: Of each foot up to this step, in s. Shape (N, 2).
         first_contact: Whether a foot touched down in this step. Shape (N, 2).
         joint_weights: Summing to one. Shape (J,).
-        keypoint_weights: Summing to one. Shape (K,).
+        keypoint_weights: Summing to one. Shape (K,), or (N, K) where the policy gives them.
+        weight_change: What the policy changed of its keypoint weights' logits in this step. Shape (N, K).
         sigma: Bandwidths by the names of the tracking terms.
         desired_step_height: In m.
         desired_air_time: In s.
@@ -69,6 +70,7 @@ class RewardInput:
     first_contact: torch.Tensor
     joint_weights: torch.Tensor
     keypoint_weights: torch.Tensor
+    weight_change: torch.Tensor
     sigma: dict[str, float]
     desired_step_height: float
     desired_air_time: float
@@ -135,12 +137,18 @@ def feet_orientation(step: RewardInput) -> torch.Tensor:
 
 
 def feet_max_height(step: RewardInput) -> torch.Tensor:
+    in_air = step.foot_force.norm(dim=-1) <= _CONTACT_N
     above = (step.foot_height - step.desired_step_height).clamp(min=0.0)
-    return (above * (step.air_time > 0.0)).sum(-1)
+    return (above * in_air).sum(-1)
 
 
 def feet_air_time(step: RewardInput) -> torch.Tensor:
     return ((step.air_time - step.desired_air_time) * step.first_contact).sum(-1)
+
+
+def weight_rate(step: RewardInput) -> torch.Tensor:
+    """Change of the learned keypoint weights' logits (section 5.5, 3DP+Self-supervised)."""
+    return (step.weight_change**2).sum(-1)
 
 
 def termination(step: RewardInput) -> torch.Tensor:
@@ -168,6 +176,7 @@ REWARDS = {
         feet_orientation,
         feet_max_height,
         feet_air_time,
+        weight_rate,
         termination,
         alive,
     )

@@ -205,6 +205,14 @@ def test_outliers_and_gaps_are_bridged_and_say_so():
     assert error_cm(result.motion, points, TIME) < 5.0
 
 
+def test_an_upside_down_film_is_turned_and_says_so():
+    seen = film(TIME[:30], person(TIME[:30]))
+    over = replace(seen, pixel=np.array(SIZE) - seen.pixel, world=seen.world * [-1.0, -1.0, 1.0])
+    turned = lift(over)
+    np.testing.assert_allclose(turned.motion.joint_pos, lift(seen).motion.joint_pos, atol=1e-9)
+    assert any("upside down" in note for note in turned.notes)
+
+
 def test_uneven_stamps_are_honoured():
     rng = np.random.default_rng(3)
     uneven = np.sort(rng.choice(np.arange(150), 80, replace=False)) / 60.0

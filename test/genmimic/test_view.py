@@ -305,6 +305,22 @@ def test_other_sites_cannot_operate_the_robot(live) -> None:
     permitted = view.server.permitted
     assert permitted("localhost:9000", "http://localhost:9000")  # through an ssh tunnel
     assert not permitted("localhost:9000", "http://localhost:3000") and not permitted("localhost:9000", "null")
+    with urllib.request.urlopen(f"{url}/scene/", timeout=10) as answer:
+        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+def test_an_open_server_knows_its_own_names() -> None:
+    pytest.importorskip("viser", reason="needs viser, of the 'viewer' extra")
+    from genmimic.view.server import ViewServer
+
+    server = ViewServer("0.0.0.0", 18380, status=dict)
+    try:
+        assert server.permitted("192.168.123.5:18380", "http://192.168.123.5:18380")
+        assert server.permitted("localhost:18380", None)
+        assert not server.permitted("evil.example:18380", "http://evil.example:18380")  # made to point here
+        assert get(f"http://localhost:{server.port}/status")[0] == 200
+    finally:
+        server.close()
 
 
 def test_nothing_is_sent_while_nobody_looks(live) -> None:

@@ -25,6 +25,7 @@ import yaml  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from genmimic.cli import main  # noqa: E402
 from genmimic.core.modes import Mode  # noqa: E402
 from genmimic.core.reference import ReferencePlayer  # noqa: E402
 from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
@@ -36,7 +37,7 @@ from genmimic_ros.nodes.motion_view_node import MotionViewParams  # noqa: E402
 from genmimic_ros.nodes.viewer_node import ViewerParams, shipped_motions  # noqa: E402
 from genmimic_ros.parameters import parameter_names  # noqa: E402
 from genmimic_ros.runtime import STATUS_PUB, STREAM_PUB, STREAM_SUB  # noqa: E402
-from genmimic_ros.viewer import free_port, viewers_of  # noqa: E402
+from genmimic_ros.viewer import await_browser, free_port, viewers_of  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 DOMAIN = 1 + (os.getpid() + 61) % 100
@@ -220,6 +221,34 @@ def test_a_motion_is_viewed_away_from_the_robot(robot, tmp_path):
     heights = [msg.truth_root.position.z for msg in robot.views]
     assert all(msg.has_truth for msg in robot.views) and 0.6 < min(heights) <= max(heights) < 0.9
     assert len({tuple(msg.joint_position) for msg in robot.views}) > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--operate"], "--operate needs --viewer"),
+        (["--viewer", "--viewer-host", "no.such.host.invalid"], "cannot listen on host"),
+        (["--viewer", "--viewer-wait", "-1"], "--viewer-wait is -1"),
+        (["--viewer", "--video", "none.mp4"], "none.mp4: no such file"),
+    ],
+)
+def test_what_the_viewer_cannot_do_is_one_line(words, text, capsys):
+    assert main(["mimic", "wave", *words]) == 2
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1
+
+
+def test_the_run_waits_for_a_browser_but_not_for_ever():
+    from genmimic.view.server import ViewServer
+
+    server = ViewServer(port=free_port("127.0.0.1", 19100), status=dict)
+    try:
+        checks = []
+        assert not await_browser(server.url, 0.5, lambda: checks.append(1)) and checks
+        assert viewers_of(server.url) == 0
+    finally:
+        server.close()
+    assert viewers_of(server.url) is None
 
 
 def test_the_motions_to_choose_from_are_there():

@@ -42,6 +42,7 @@ def perfect() -> RewardInput:
         first_contact=torch.zeros(1, 2, dtype=torch.bool),
         joint_weights=torch.full((23,), 1.0 / 23.0),
         keypoint_weights=torch.full((27,), 1.0 / 27.0),
+        weight_change=torch.zeros(1, 27),
         sigma=RewardConfig().sigma,
         desired_step_height=0.1,
         desired_air_time=0.25,
@@ -92,9 +93,10 @@ def test_slip_counts_only_in_contact(perfect):
 
 
 def test_height_punishes_what_is_above_the_wanted(perfect):
-    high = replace(perfect, foot_height=torch.tensor([[0.25, 0.05]]), air_time=torch.tensor([[0.1, 0.1]]))
+    in_air = torch.zeros(1, 2, 3)
+    high = replace(perfect, foot_height=torch.tensor([[0.25, 0.05]]), foot_force=in_air)
     assert REWARDS["feet_max_height"](high).item() == pytest.approx(0.15)
-    on_floor = replace(high, air_time=torch.zeros(1, 2))
+    on_floor = replace(high, foot_force=torch.full((1, 2, 3), 50.0))
     assert REWARDS["feet_max_height"](on_floor).item() == 0.0
 
 
@@ -124,3 +126,38 @@ def test_better_is_better(perfect):
         replace(perfect, terminated=torch.ones(1, dtype=torch.bool)),
     ]
     assert all(total(step) < total(perfect) for step in worse)
+
+
+EXACT = {
+    # off by 0.2 rad and 2 rad/s everywhere, weights 1/23: exp(-0.2^2 / 0.4^2), exp(-2^2 / 4^2)
+    "tracking_joint_pos": ({"joint_pos": torch.full((1, 23), 0.2)}, math.exp(-0.25)),
+    "tracking_joint_vel": ({"joint_vel": torch.full((1, 23), 2.0)}, math.exp(-0.25)),
+    "action_rate": ({"action": torch.full((1, 23), 0.5), "last_action": torch.full((1, 23), -0.5)}, 23.0),
+    "dof_acceleration": ({"joint_acc": torch.full((1, 23), 10.0)}, 2300.0),
+    "orientation": ({"gravity_dir_b": torch.tensor([[0.6, -0.3, -0.7416]])}, 0.45),
+    "feet_contact_force": ({"foot_force": torch.tensor([[[30.0, 40.0, 0.0], [0.0, 0.0, 100.0]]])}, 150.0),
+    "feet_orientation": ({"foot_gravity": torch.tensor([[[0.6, 0.0, -0.8], [0.0, 0.1, -0.995]]])}, 0.37),
+    "feet_air_time": (
+        {"air_time": torch.tensor([[0.15, 0.45]]), "first_contact": torch.tensor([[True, True]])},
+        0.1,  # 0.15 - 0.25 and 0.45 - 0.25: a short step costs
+    ),
+    "weight_rate": ({"weight_change": torch.full((1, 27), 0.5)}, 6.75),
+    "termination": ({"terminated": torch.ones(1, dtype=torch.bool)}, 1.0),
+    "alive": ({}, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", list(EXACT))
+def test_value_by_hand(perfect, name):
+    changes, expected = EXACT[name]
+    assert REWARDS[name](replace(perfect, **changes)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_weights_of_each_robot(perfect):
+    """Weights (N, K), as a policy gives them: what has no weight may be anywhere."""
+    moved = perfect.robot.pos.clone()
+    moved[:, 0] = 1.0
+    weights = torch.zeros(1, 27)
+    weights[:, 1] = 1.0
+    step = replace(perfect, robot=replace(perfect.robot, pos=moved), keypoint_weights=weights)
+    assert REWARDS["tracking_body_pos"](step).item() == pytest.approx(1.0)
