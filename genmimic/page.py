@@ -70,7 +70,8 @@ padding:6px 12px 10px;font-size:13px}
 button{font:inherit;border:1px solid var(--line);background:var(--bg);color:var(--ink);border-radius:7px;
 padding:4px 12px;cursor:pointer} button.on{background:var(--robot);color:var(--bg);border-color:var(--robot)}
 .key{display:inline-flex;align-items:center;gap:5px;white-space:nowrap}.key i{width:11px;height:11px;border-radius:50%}
-@media(max-width:560px){body{padding:16px 12px 40px} h1{font-size:21px} td,th{padding:5px 6px} td.k{width:8.4em}svg.plot{min-width:600px}}
+@media(max-width:560px){body{padding:16px 12px 40px} h1{font-size:21px}
+td,th{padding:5px 6px} td.k{width:8.4em}svg.plot{min-width:600px}}
 @media print{.bar{display:none}}
 """
 

@@ -33,7 +33,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from std_msgs.msg import Float32
+from std_msgs.msg import Float32, String
 from std_srvs.srv import Trigger
 
 from genmimic.core.errors import ConfigError, GenMimicError
@@ -43,12 +43,15 @@ from genmimic.core.robot import G1_23DOF
 from genmimic.link.realtime import realtime_priority
 from genmimic.policy import find_policy, find_shipped
 from genmimic_ros.msg import JointCommand, RobotState, SafetyStatus
-from genmimic_ros.runtime import STATUS_SUB, STREAM_PUB, STREAM_SUB, make_executor
+from genmimic_ros.runtime import PRESS_QOS, STATUS_SUB, STREAM_PUB, STREAM_SUB, make_executor
 from genmimic_ros.stack import NAMESPACE, NodeStack, die_with_parent, prepare_environment
 
 FORMAT = "genmimic-drill/1"
 
 EXIT_GOOD, EXIT_BAD = 0, 1
+
+ATTEMPTS = 6
+"""How often the motion is tried to be reached: a machine that is too busy damps the robot before anything was done."""
 
 SETTLE_S = 1.0
 """How long the motion plays before something goes wrong."""
@@ -78,7 +81,7 @@ class Case:
         name: As printed, and as chosen on the command line.
         act: What is done, one after the other where there is a ``;``: an order of the twin, or one of `Drill`'s own:
             ``kill|term|int PROCESS``, ``stop PROCESS|all [ms]``, ``throttle PROCESS OFF_MS ON_MS``, ``load S``,
-            ``say WHAT``, ``call SERVICE``, ``files``, ``memory``, ``clock S``.
+            ``say WHAT``, ``keys BUTTON``, ``call SERVICE``, ``files``, ``memory``, ``clock S``.
         expect: What must follow: damp, stand, hold, or ride (nothing); several where any of them will do.
         rules: Rules of which at least one must be named; empty for any. ``*`` matches all, also none.
         watch_s: How long what follows is watched at most.
@@ -131,6 +134,7 @@ CASES = (
     Case("rope carries 300 N", "say tension", "damp", ("gantry",), 1.5),
     Case("remote lost", "remote_off", "stand", ("remote_lost",), 3.6),
     Case("B on the remote", "press B", "damp", ("estop", "bridge_damped")),
+    Case("B on the keyboard", "keys B", "damp", ("estop", "bridge_damped")),
     Case("estop asked for", "call estop", "damp", ("estop",)),
     # a mad policy
     Case("commands not numbers", "say nan", "damp", ("command_finite", "bridge_damped")),
@@ -291,6 +295,7 @@ class Drill:
         node.create_subscription(JointCommand, "joint_command", self._on_command, STREAM_SUB)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._command_pub = node.create_publisher(JointCommand, "joint_command", STREAM_PUB)
+        self._press_pub = node.create_publisher(String, "press", PRESS_QOS)
         self._tension_pub = node.create_publisher(Float32, "gantry/tension", STREAM_PUB)
         names = ("arm", "start", "estop", "reset", "confirm_standing")
         self._clients = {name: node.create_client(Trigger, name) for name in names}
@@ -372,7 +377,7 @@ class Drill:
 
     def _into_motion(self, case: Case) -> None:
         """Hang, arm, stand, balance, and play for a moment."""
-        for _ in range(3):
+        for _ in range(ATTEMPTS):
             try:
                 self.twin.order("clear")
                 self._revive(case)
@@ -403,8 +408,8 @@ class Drill:
         """Do what the words say; return what undoes it."""
         own = {
             "load": self._load, "kill": self._signal_it, "term": self._signal_it, "int": self._signal_it,
-            "stop": self._stop, "throttle": self._throttle, "say": self._say, "call": self._ask, "files": self._limit,
-            "memory": self._limit, "clock": self._step_clock,
+            "keys": self._type, "stop": self._stop, "throttle": self._throttle,
+            "say": self._say, "call": self._ask, "files": self._limit, "memory": self._limit, "clock": self._step_clock,
         }  # fmt: skip
         if words[0] not in own:
             self.twin.order(" ".join(words))
@@ -504,6 +509,10 @@ class Drill:
 
         self._saying = speak
         return undo
+
+    def _type(self, words: Sequence[str]) -> Callable[[], None]:
+        self._press_pub.publish(String(data=words[1]))
+        return _nothing
 
     def _ask(self, words: Sequence[str]) -> Callable[[], None]:
         self._clients[words[1]].call_async(Trigger.Request())

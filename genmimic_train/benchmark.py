@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from genmimic.core.errors import ConfigError, GenMimicError
+from genmimic.core.errors import ConfigError
 
 
 def bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,11 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         ConfigError: An option is out of range.
-        GenMimicError: A measurement failed; what it said.
+        TrainingError: A measurement failed; what it said.
     """
     import torch
+
+    from genmimic_train.runs import TrainingError
 
     if min(args.envs, args.iterations, args.threads, *args.processes) < 1:
         raise ConfigError("--envs, --iterations, --threads and --processes must be at least 1")
@@ -65,7 +67,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode:
                 said = re.findall(r"^(?:\[\w+\]:)?[\w.]+Error: (.*)", done.stderr, re.M) or ["no message"]
-                raise GenMimicError(f"measuring {count} processes failed: {said[0]}")
+                raise TrainingError(f"measuring {count} processes failed: {said[0]}")
             results.append(json.loads((Path(folder) / "result.json").read_text()))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"envs": args.envs, "cores": cores, "torch": torch.__version__, "runs": results}

@@ -81,10 +81,19 @@ def load_run(path: str | Path, robot: Robot, recording: bool = True) -> Run:
         return _recorded_run(path, folder, robot)
     report = load_report(path)
     trajectory = load_trajectory(folder, robot) if (folder / TRAJECTORY_NAME).is_file() else None
-    picture = folder / FIGURE_NAME if (folder / FIGURE_NAME).is_file() else None
+    if trajectory is not None and not _belongs(trajectory, report, robot):
+        trajectory = None  # an earlier run's, in the same folder
+    picture = folder / FIGURE_NAME if trajectory is not None and (folder / FIGURE_NAME).is_file() else None
     found = Recording(folder) if recording and (folder / RECORDING_NAME).is_file() else None
     log = log_of(found) if found is not None else None
     return Run(folder.resolve().name, folder, report, trajectory, picture, found, log)
+
+
+def _belongs(trajectory: dict[str, np.ndarray], report: Mapping[str, Any], robot: Robot) -> bool:
+    """Whether a trajectory is of one of the report's rollouts, as its error tells."""
+    error = rollout_metrics(track_of(trajectory), robot)["lmpkpe_nt_cm"]
+    known = [one.get("lmpkpe_nt_cm") for entry in report["motions"] for one in entry.get("each", ())]
+    return any(abs(float(value) - error) < 0.05 for value in known if value is not None)
 
 
 def _recorded_run(path: Path, folder: Path, robot: Robot) -> Run:

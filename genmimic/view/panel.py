@@ -13,9 +13,12 @@ from genmimic.view.scene import RobotScene
 
 LINE_COLOURS = ("#4da3ff", "#ffb347", "#9aa4b2")
 
+_BELOW = -1e6
+"""Drawn out of sight."""
+
 _LABELS = {
     "robot": "robot",
-    "keypoints": "robot keypoints (white)",
+    "keypoints": "robot keypoints (yellow)",
     "goal": "goal keypoints (blue)",
     "errors": "error lines",
     "contacts": "soles on the floor (green)",
@@ -39,6 +42,8 @@ def add_display(viser: Any, scene: RobotScene, names: Sequence[str]) -> None:
         for name in names:
             box = gui.add_checkbox(_LABELS[name], scene.shown[name])
             box.on_update(lambda event, name=name: scene.show(name, bool(event.target.value)))
+        glass = gui.add_checkbox("see through the robot", False)
+        glass.on_update(lambda event: scene.see_through(bool(event.target.value)))
         shadows = gui.add_checkbox("shadows", True, hint="off is faster where no GPU draws")
         shadows.on_update(lambda event: viser.scene.configure_default_lights(cast_shadow=bool(event.target.value)))
         follow = gui.add_checkbox("keep the robot in the middle", scene.follow)
@@ -54,8 +59,8 @@ class Plot:
         title: Above it.
         labels: Of the curves, with units.
         height: In pixels.
-        low: Lower end of the y axis; with ``high``, fixed.
-        high: Upper end.
+        low: Lower end of the y axis; 0 when left out.
+        high: Upper end; follows the curves when left out.
         dots: Numbers of the curves that are drawn as dots.
     """
 
@@ -81,14 +86,13 @@ class Plot:
                 )  # fmt: skip
             else:
                 series.append(uplot.Series(label=label, stroke=colour, width=1.6, points={"show": False}))
-        scales: dict[str, Any] = {"x": uplot.Scale(time=False)}
-        scales["y"] = uplot.Scale(auto=True) if low is None or high is None else uplot.Scale(range=(low, high))
+        self._low, self._high, self._fixed = low or 0.0, high or 1.0, high is not None
         axis = {"stroke": "#b9c2cf", "grid": {"stroke": "#39414d", "width": 1}, "ticks": {"stroke": "#39414d"}}
         self._handle = viser.gui.add_uplot(
-            (np.array([0.0, 1.0]), *(np.full(2, np.nan) for _ in labels)),
+            (np.array([0.0, 1.0]), *(np.full(2, _BELOW) for _ in labels)),
             tuple(series),
             title=title,
-            scales=scales,
+            scales=self._scales(),
             axes=({**axis, "size": 30}, {**axis, "size": 44}),
             legend={"show": len(labels) > 1, "live": False},
             cursor={"show": False},
@@ -97,9 +101,22 @@ class Plot:
         )
 
     def set(self, t: np.ndarray, *curves: np.ndarray) -> None:
-        """Draw curves over times in s, all of the same length."""
-        if len(t) >= 2:
-            self._handle.data = (np.asarray(t, float), *(np.asarray(curve, float) for curve in curves))
+        """Draw curves over times in s, all of the same length; what is not finite is left out."""
+        if len(t) < 2:
+            return
+        stacked = np.array(curves, float)
+        known = stacked[np.isfinite(stacked)]
+        highest = float(known.max()) if len(known) else 0.0
+        if not self._fixed and not 0.5 * self._high < highest < 0.97 * self._high:
+            self._high = max(self._low + 1e-3, 1.25 * highest)
+            self._handle.scales = self._scales()
+        shown = np.where(np.isfinite(stacked), stacked, _BELOW)  # uPlot's own scaling does not survive NaN
+        self._handle.data = (np.asarray(t, float), *shown)
+
+    def _scales(self) -> dict[str, Any]:
+        from viser import uplot
+
+        return {"x": uplot.Scale(time=False), "y": uplot.Scale(range=(self._low, self._high))}
 
 
 class FilmStrip:

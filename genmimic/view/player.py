@@ -149,7 +149,7 @@ class Player:
         self._plot = self._strip = None
         film = self._film(clip)
         error_m = clip.error_m
-        self._beside = gui.add_folder("Tracking" if film is None else "Beside it", order=self._speed.order + 0.5)
+        self._beside = gui.add_folder("Tracking" if film is None else "Beside it", order=self._loop.order + 0.5)
         self._beside.visible = film is not None or error_m is not None
         with self._beside:
             if film is not None:

@@ -15,7 +15,7 @@ from genmimic.core.rotation import quat_rotate
 from genmimic.view.meshes import LinkMesh, disc, robot_meshes, sphere
 from genmimic.view.overlay import TAUT_N, contacts, heat, rope
 
-ROBOT_RGB, GOAL_RGB = (250, 250, 250), (26, 153, 255)
+ROBOT_RGB, GOAL_RGB = (255, 196, 40), (26, 153, 255)
 """Keypoints of the robot and of its goal."""
 
 CONTACT_RGB, SLACK_RGB, TAUT_RGB = (60, 220, 110), (150, 150, 150), (255, 150, 40)
@@ -130,6 +130,11 @@ class RobotScene:
             {"keypoints": self._keypoints, "goal": self._goals, "errors": self._errors, "rope": self._rope}[
                 name
             ].visible = False
+
+    def see_through(self, wanted: bool) -> None:
+        """Draw the robot like glass, so that the keypoints inside it can be seen, or solid."""
+        for look in self._looks:
+            look.opacity = 0.35 if wanted else None
 
     def look_at_robot(self) -> None:
         """Put every browser's camera back to where it began."""

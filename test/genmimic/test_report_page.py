@@ -254,10 +254,14 @@ def test_verdicts_become_table_2(tmp_path, capsys):
         load_verdicts(path)
 
 
-def test_a_report_without_rollouts_can_still_be_shown(tmp_path):
+def test_a_report_without_rollouts_can_still_be_shown(tmp_path, run_folder):
     report = build_report([motion_entry("wave", [])], policy="p", policy_sha256="", seed=0, noise="none", robot="g1",
                           reason="the robot is DAMPED")  # fmt: skip
     write_report(tmp_path, report)
-    html = report_page(load_run(tmp_path, ROBOT), ROBOT).render()
+    for name in ("trajectory.npz", "rollout.png"):  # of an earlier run in the same folder
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    run = load_run(tmp_path, ROBOT)
+    assert run.trajectory is None and run.picture is None
+    html = report_page(run, ROBOT).render()
     whole(html)
     assert "the robot is DAMPED" in html

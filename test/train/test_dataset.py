@@ -70,6 +70,30 @@ def test_held_back_clips_are_in_the_test_part_alone(sources, tmp_path):
     assert not test & {path.stem for path in (tmp_path / "set" / "train").iterdir()}
 
 
+def test_what_is_held_back_is_not_trained_on_under_another_name(tmp_path):
+    """A copy in other words, and a mirrored one, leave the training part; another clip stays."""
+    from genmimic.core.motion import mirror_motion, save_motion
+
+    names = [f"copy{number}" for number in range(60)]
+    held, free = next(n for n in names if held_back(n, 0.3)), [n for n in names if not held_back(n, 0.3)]
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    wave = load_motion(MOTIONS / "wave.npz", ROBOT)
+    save_motion(folder / f"{held}.npz", ROBOT, wave)
+    rng = np.random.default_rng(0)
+    near = wave.joint_pos + 0.01 * rng.standard_normal(23)  # another retargeting: each joint a little off
+    save_motion(folder / f"{free[0]}.npz", ROBOT, type(wave).from_joints(
+        ROBOT, wave.fps, near, wave.root_pos, wave.root_quat, "other", wave.source))  # fmt: skip
+    save_motion(folder / f"{free[1]}.npz", ROBOT, mirror_motion(ROBOT, wave))
+    shutil.copy(MOTIONS / "squat.npz", folder / f"{free[2]}.npz")
+    record = build_dataset([folder], tmp_path / "set", DatasetOptions(test_share=0.3, check=False), jobs=1)
+    became = {entry["name"]: entry for entry in record["entries"]}
+    assert became[held]["split"] == "test" and became[free[2]]["split"] == "train"
+    for name in free[:2]:
+        assert became[name]["split"] == "" and f"same performance as {held}" in became[name]["reason"]
+        assert not (tmp_path / "set" / "train" / f"{name}.npz").exists()
+
+
 def test_only_known_licences_are_permissive(sources, tmp_path):
     for name in ("wave", "hands_chop", "squat"):
         with np.load(sources / f"{name}.npz") as data:
