@@ -39,7 +39,7 @@ from genmimic.record.trajectory import sample_of, trajectory_of
 from genmimic_ros.conversions import goal_from_msg
 from genmimic_ros.msg import GoalKeypoints, JointCommand, PolicyStatus, RobotState, SafetyStatus
 from genmimic_ros.parameters import parameter
-from genmimic_ros.runtime import RECORD_SUB, STATUS_SUB, STREAM_SUB, make_executor
+from genmimic_ros.runtime import RECORD_STREAM_SUB, RECORD_SUB, STATUS_SUB, make_executor
 
 SETTLE_S = 1.0
 """How long the policy balances before the motion starts."""
@@ -49,7 +49,7 @@ FAREWELL_S = 0.3
 
 SERVICE_TIMEOUT_S = 5.0
 
-GOAL_GRACE_S = 2.0
+GOAL_GRACE_S = 5.0
 """How much later than the safety monitor's word the goal that goes with it may be heard."""
 
 
@@ -216,8 +216,9 @@ class Session:
         self._executor = make_executor(node.context)
         self._executor.add_node(node)
         node.create_subscription(GoalKeypoints, "goal_keypoints", self._on_goal, RECORD_SUB)
-        node.create_subscription(RobotState, "robot_state", self._on_state, STREAM_SUB)
-        node.create_subscription(JointCommand, "joint_command", self._on_command, STREAM_SUB)
+        # all of them, in the order they came: a goal is then judged against the state of its time, however late we are
+        node.create_subscription(RobotState, "robot_state", self._on_state, RECORD_STREAM_SUB)
+        node.create_subscription(JointCommand, "joint_command", self._on_command, RECORD_STREAM_SUB)
         node.create_subscription(SafetyStatus, "safety_status", self._on_safety, STATUS_SUB)
         node.create_subscription(PolicyStatus, "policy_status", self._on_policy, RECORD_SUB)
         self._clients = {

@@ -154,6 +154,12 @@ def lift_observation(
     notes = list(seen.notes)
     if swapped.any():
         notes.append(f"left and right were swapped back in {int(swapped.sum())} pictures")
+    ankles = pixel[found][:, [POINTS.index("left_ankle"), POINTS.index("right_ankle")], 1]
+    unseen = float(np.mean(ankles.min(1) > seen.size[1]))
+    if unseen > 0.05:
+        notes.append(
+            f"the feet are below the picture {100 * unseen:.0f} % of the time: floor and path are guessed there"
+        )
     if height is None:
         notes.append(f"height not given: taken as {MEAN_HEIGHT_M:g} m")
     source: dict[str, Any] = {

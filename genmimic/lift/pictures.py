@@ -60,10 +60,11 @@ def draw_side(lifted: Lifted, row: int, size: int) -> np.ndarray:
     """Return a square picture of the same moment from the person's left at the start: depth is seen here."""
     drawn: np.ndarray = np.full((size, size, 3), _BACKGROUND, np.uint8)
     pos = lifted.clean_pos[row]
-    scale = size / _SIDE_SPAN_M * 0.9 * 1.7 / max(1.0, float(lifted.motion.source["height_m"]))
+    span = _SIDE_SPAN_M * max(1.0, float(lifted.motion.source["height_m"])) / 1.7
+    scale = 0.9 * size / max(span, float(np.ptp(lifted.clean_pos[..., 0])))
     floor = round(0.93 * size)
     _line(drawn, np.array([0.0, floor]), np.array([size - 1.0, floor]), 1, (110, 110, 110))
-    middle = lifted.clean_pos[:, :2, 0].mean()
+    middle = 0.5 * (lifted.clean_pos[..., 0].min() + lifted.clean_pos[..., 0].max())
     pixel = np.stack([0.5 * size + (pos[:, 0] - middle) * scale, floor - pos[:, 2] * scale], -1)
     _skeleton(drawn, pixel, max(1, round(size / 300)))
     return drawn
@@ -145,7 +146,7 @@ def write_plots(lifted: Lifted, path: str | Path) -> None:
     )  # fmt: skip
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, loc="left", fontsize=10)
-        axis.legend(fontsize=8, ncols=3)
+        axis.legend(fontsize=8, ncols=3, loc="upper right")
         axis.grid(alpha=0.3)
     axes[1].set_ylim(bottom=0.0)
     axes[3].set_ylim(-0.02, 1.02)

@@ -191,7 +191,8 @@ class RecordWriter:
         synced = checked = time.monotonic()
         told = False
         if self._niceness:
-            with contextlib.suppress(OSError, AttributeError):  # Linux: of this thread alone
+            with contextlib.suppress(OSError, AttributeError):  # Linux: of this thread alone, whatever it inherited
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         try:
             while not self._stopping:

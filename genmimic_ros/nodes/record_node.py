@@ -23,10 +23,16 @@ from genmimic.policy import find_policy, find_shipped, shipped_places
 from genmimic.record.schema import parse_fields, text_from_fields, whole_definition
 from genmimic.record.writer import NAME, Attachments, Channel, Facts, Limits, RecordWriter
 from genmimic_ros.parameters import declare_parameters, parameter
-from genmimic_ros.runtime import RECORD_STREAM_SUB, RECORD_SUB_LATCHED, run_node
+from genmimic_ros.runtime import RECORD_STREAM_SUB, RECORD_SUB_LATCHED, run_node, set_realtime
+
+PRIORITY = 20
+"""Real-time priority of the threads that receive, where permitted: below all that moves the robot, above the rest.
+
+On a busy machine, messages would be lost without: measured in docs/recording.md.
+"""
 
 NICENESS = 10
-"""Of the thread that compresses and writes. Those that receive must not wait, or messages are lost."""
+"""Of the thread that compresses and writes, which has no real-time priority."""
 
 MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
 
@@ -211,6 +217,7 @@ def _utc(seconds: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node; see `genmimic_ros.runtime.run_node`."""
+    set_realtime(PRIORITY)  # before ROS makes its threads, which inherit it
     return run_node(RecordNode, argv, realtime=False)
 
 

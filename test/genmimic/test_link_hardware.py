@@ -371,8 +371,23 @@ def commands_within(reader, seconds, until=lambda sample: False):
 @pytest.mark.parametrize(("how", "log"), [("kill", ""), ("stop", ""), ("kill", "/dev/full")])
 def test_the_guard_damps_when_the_bridge_dies_or_stands_still(how, log):
     """Also when what it says about it cannot be written: the disk is full."""
-    stderr = open(log, "w") if log else None
-    with Bus("lo", DOMAIN) as bus:
+    for _ in range(TRIES):
+        found = spoken_by_the_guard(signal.SIGKILL if how == "kill" else signal.SIGSTOP, log)
+        if found is not None:
+            break
+    assert found, "it damps"
+    kp = np.array([record["motor_cmd"]["kp"][3] for record in found])
+    assert kp[-1] == 0.0 and 0.0 < kp[0] <= 300.0 and (np.diff(kp) <= 0.0).all(), "stiffness fades"
+    assert found[-1]["motor_cmd"]["kd"][3] == pytest.approx(8.0) and found[-1]["mode_machine"] == 4
+
+
+TRIES = 5
+"""A machine that keeps the bridge waiting for 100 ms lets the guard speak, as it must; then it is tried again."""
+
+
+def spoken_by_the_guard(number, log):
+    """Return what the guard writes after its bridge got a signal; None when it spoke before."""
+    with Bus("lo", DOMAIN) as bus, open(log or os.devnull, "w") as stderr:
         reader = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=64)
         bridge = subprocess.Popen(
             [sys.executable, "-c", FEED, str(DOMAIN)], stdout=subprocess.PIPE, stderr=stderr, text=True
@@ -382,20 +397,17 @@ def test_the_guard_damps_when_the_bridge_dies_or_stands_still(how, log):
         try:
             end = time.monotonic() + 60.0
             while reader.writers <= gone and time.monotonic() < end:
+                gone = min(gone, reader.writers)
                 time.sleep(0.02)
             assert reader.writers > gone, "the guard is there"
-            assert commands_within(reader, 0.3) == [], "and says nothing while the bridge lives"
-            bridge.send_signal(signal.SIGKILL if how == "kill" else signal.SIGSTOP)
-            found = commands_within(reader, 30.0, until=lambda record: not record["motor_cmd"]["kp"].any())
-            kp = np.array([record["motor_cmd"]["kp"][3] for record in found])
-            assert kp[-1] == 0.0 and 0.0 < kp[0] <= 300.0 and (np.diff(kp) <= 0.0).all(), "stiffness fades"
-            assert found[-1]["motor_cmd"]["kd"][3] == pytest.approx(8.0) and found[-1]["mode_machine"] == 4
+            if commands_within(reader, 0.3):  # it should say nothing while the bridge lives
+                return None
+            bridge.send_signal(number)
+            return commands_within(reader, 30.0, until=lambda record: not record["motor_cmd"]["kp"].any())
         finally:
             os.kill(guard_pid, signal.SIGKILL)
             bridge.kill()
             bridge.wait()
-            if stderr is not None:
-                stderr.close()
 
 
 def test_the_guard_goes_when_dismissed():

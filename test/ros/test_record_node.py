@@ -3,6 +3,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -23,11 +24,12 @@ from genmimic.core.modes import Mode  # noqa: E402
 from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
 from genmimic.record.reader import Recording, goal_of  # noqa: E402
 from genmimic.record.schema import parse_definition, short_name  # noqa: E402
+from genmimic.record.writer import Channel, RecordWriter  # noqa: E402
 from genmimic_ros.conversions import goal_from_msg, goal_to_msg  # noqa: E402
 from genmimic_ros.msg import GoalKeypoints, SafetyStatus  # noqa: E402
 from genmimic_ros.nodes.record_node import RecordParams, definition_of, message_class  # noqa: E402
 from genmimic_ros.parameters import parameter_names  # noqa: E402
-from genmimic_ros.runtime import STATUS_PUB, STREAM_PUB  # noqa: E402
+from genmimic_ros.runtime import RECORD_SUB, STATUS_PUB, STREAM_PUB, make_executor  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 DOMAIN = 100 + os.getpid() % 100
@@ -138,3 +140,36 @@ def test_bad_parameters_are_one_line(tmp_path):
     process = start(tmp_path / "run.bag")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 2 and "ends in '.bag', expected .mcap" in out.splitlines()[-1]
+
+
+def test_a_replay_publishes_what_was_recorded_and_never_beside_a_robot(tmp_path, speaker):
+    def said(value):
+        return b"\x00\x01\x00\x00" + struct.pack("<f", value)
+
+    channels = [
+        Channel("/genmimic/gantry/tension", "std_msgs/msg/Float32", definition_of("std_msgs/msg/Float32")),
+        Channel("/genmimic/joint_command", "genmimic_ros/msg/JointCommand", "float32 data"),  # must not be sent
+    ]
+    with RecordWriter(tmp_path / "run.mcap", channels) as writer:
+        for number in range(200):
+            writer.add(0, said(number), 10_000_000 * (number + 1))
+            writer.add(1, said(number), 10_000_000 * (number + 1))
+    heard = []
+    speaker.create_subscription(Float32, "gantry/tension", lambda msg: heard.append(msg.data), RECORD_SUB)
+    executor = make_executor(speaker.context)
+    executor.add_node(speaker)
+    command = [sys.executable, "-m", "genmimic.cli", "replay", str(tmp_path), "--publish"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "ROS_LOG_DIR": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60.0
+    while process.poll() is None and time.monotonic() < until:
+        executor.spin_once(timeout_sec=0.1)
+    _, err = process.communicate(timeout=1)
+    assert process.returncode == 0 and "publishing 1 topics" in err
+    assert heard[-1] == 199.0 and heard == sorted(heard) and len(heard) > 50  # the first few found nobody listening
+
+    bridge = rclpy.create_node("g1_bridge_node", namespace="/genmimic", context=speaker.context)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    bridge.destroy_node()
+    executor.shutdown(timeout_sec=1.0)
+    assert done.returncode == 2 and "a robot's bridge is in this ROS domain" in done.stderr

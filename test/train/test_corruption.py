@@ -13,14 +13,14 @@ from genmimic_train.config import load_config
 from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
 from genmimic_train.tracking.evaluation import damaged_library, evaluate_in_training
 
-ALWAYS = ("env.corruption.share=1.0", "env.corruption.variants=1", "env.randomization.level=0.0")
+ALWAYS = ("env.corruption.share=1.0", "env.corruption.kinds=[jitter]", "env.randomization.level=0.0")
 QUIET = ("env.teacher_noise=0.0", "env.student_noise=[0, 0]")
 
 
 def test_a_teacher_sees_the_damage_and_nobody_else(make_env):
     """Goal and difference (162 numbers after 507) differ from the critic's; the rewards are those without damage."""
-    plain, env = make_env(*QUIET, ALWAYS[2]), make_env(*QUIET, *ALWAYS)
-    assert (env._variant == 1).all()
+    plain, env = make_env(*QUIET, "env.randomization.level=0.0"), make_env(*QUIET, *ALWAYS)
+    assert (env._variant > 0).all()
     obs, reward, _, _ = env.step(torch.zeros(8, 23))
     difference = (obs["teacher"] - obs["critic"]).abs()
     assert difference[:, 507:669].amax(-1).min() > 0.0
@@ -47,8 +47,8 @@ def test_a_student_sees_damaged_futures(make_env):
 
 
 def test_a_share_of_episodes_and_always_the_same_damage(make_env):
-    first = make_env("env.corruption.share=0.5", num_envs=64)
-    second = make_env("env.corruption.share=0.5", num_envs=64)
+    first = make_env("env.corruption.share=0.5", num_envs=32)
+    second = make_env("env.corruption.share=0.5", num_envs=32)
     assert 0.25 < (first._variant > 0).float().mean() < 0.75
     assert torch.equal(first.get_observations()["teacher"], second.get_observations()["teacher"])
     assert make_env()._corrupted is None  # off unless asked for
