@@ -40,6 +40,10 @@ EXAMPLES = {
         "genmimic-train student --run runs/student --teacher runs/teacher \\\n"
         "      --motions motions --config config/train/cpu.yaml --minutes 30",
     ),
+    "finetune": (
+        "genmimic-train finetune --run runs/tuned --student runs/student --teacher runs/teacher \\\n"
+        "      --motions motions --config config/train/cpu.yaml --minutes 30",
+    ),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
     "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
     "ablation": (
@@ -96,6 +100,17 @@ def build_parser() -> Parser:
     student.add_argument("--teacher", metavar="RUN", help="the teacher's run folder (not needed with --resume)")
     student.add_argument("--init", metavar="ONNX", help="an exported policy whose weights a new run begins with")
     student.set_defaults(run=_student)
+
+    tuned = commands.add_parser(
+        "finetune",
+        help="let a distilled student go on learning by PPO",
+        description="Let a distilled student go on learning from its own falls, by PPO with the rewards of its teacher "
+        "and, to begin with, the teacher's critic. The result is a student's run like any other.",
+    )
+    _run_arguments(tuned)
+    tuned.add_argument("--student", metavar="RUN", help="the student's run folder (not needed with --resume)")
+    tuned.add_argument("--teacher", metavar="RUN", help="its teacher's run folder (not needed with --resume)")
+    tuned.set_defaults(run=_finetune)
 
     export = commands.add_parser("export", help="write a student as policy.onnx with its manifest")
     export.add_argument("folder", metavar="RUN", help="a student's run folder")
@@ -437,6 +452,8 @@ def _student(args: argparse.Namespace) -> int:
         raise ConfigError("--init is for a new run; --resume goes on with the run's own weights")
     if not args.resume and not args.teacher:
         raise ConfigError("--teacher is missing: give the teacher's run folder")
+    if args.resume and "fine_tuned_from" in Run(args.folder).info():
+        raise ConfigError(f"{args.folder} holds a fine-tuned student: go on with `genmimic-train finetune --resume`")
     teacher_folder = args.teacher or Run(args.folder).info()["teacher"]
     teacher, facts = load_teacher(Run(teacher_folder))
     if args.init and not Path(args.init).is_file():
@@ -450,6 +467,43 @@ def _student(args: argparse.Namespace) -> int:
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     initial = Path(args.init) if args.init else None
     train_student(env, teacher, config, run, args.samples, args.minutes, _report, args.threads, initial)
+    return 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from genmimic.core.errors import ConfigError
+    from genmimic_train.config import load_config
+    from genmimic_train.learning.finetune import begin_from, fine_tune
+    from genmimic_train.runs import Run
+    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.tracking.env import TrackingEnv
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("a student is fine-tuned by one process; start it without torchrun")
+    if args.resume:
+        if "fine_tuned_from" not in Run(args.folder).info():
+            raise ConfigError(f"{args.folder} holds no fine-tuned student; begin one with --student and --teacher")
+        run, config, library = _prepare(args, "student")
+    else:
+        if not args.student or not args.teacher:
+            raise ConfigError("--student and --teacher are missing: give their run folders")
+        student, teacher = Run(args.student), Run(args.teacher)
+        begin = begin_from(student, teacher)
+        facts = {
+            "teacher": str(Path(args.teacher).resolve()),
+            "teacher_facts": student.info().get("teacher_facts", {}),
+            "critic_hidden": list(teacher.config().ppo.hidden),
+            "fine_tuned_from": {"run": student.folder.name, "samples": begin["samples"], "algorithm": "DAgger"},
+        }
+        hidden = load_config(args.config, args.overrides).dagger.hidden
+        if hidden != student.config().dagger.hidden:
+            raise ConfigError(f"dagger.hidden is {hidden}, the student's is {student.config().dagger.hidden}")
+        run, config, library = _prepare(args, "student", **facts)
+        run.save(begin)
+    sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
+    env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
+    critic_hidden = tuple(run.info()["critic_hidden"])
+    fine_tune(env, config, critic_hidden, run, args.samples, args.minutes, _report, args.threads)
     return 0
 
 

@@ -206,12 +206,28 @@ class DaggerConfig:
 
 
 @dataclass(frozen=True)
+class FineTuneConfig:
+    """A student that goes on by PPO; what is not here is as in `PpoConfig`. No part of the paper."""
+
+    steps_per_env: int = 24
+    epochs: int = 2
+    minibatches: int = 4
+    init_std: float = 0.15
+    """Exploration round a student that acts well already, times the action scale."""
+    learning_rate: float = 1e-4
+    desired_kl: float = 0.015
+    critic_iterations: int = 8
+    """Over the first iterations the actor stays as it is, until the teacher's critic knows what this actor earns."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole run."""
 
     env: EnvConfig = field(default_factory=EnvConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     dagger: DaggerConfig = field(default_factory=DaggerConfig)
+    fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     seed: int = 1
     checkpoint_s: float = 180.0
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A distilled student goes on learning from its own falls: PPO with the teacher's critic.
 
-Imitation stops where the student cannot see what its teacher acts on: with Table 8's noise the difference of their actions
-stays at what the noise hides. The same rewards, earned through the student's own observations, go on from there. This is no part of
-the paper.
+Imitation stops where the student cannot see what its teacher acts on: under Table 8's noise the difference of their
+actions stays. The same rewards, earned through the student's own observations, go on from there. No part of the paper.
 """
 
 from __future__ import annotations
