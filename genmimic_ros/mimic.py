@@ -286,7 +286,10 @@ def _start_nodes(args: argparse.Namespace, params: SessionParams, policy: Policy
     stack.start(
         "policy_node", "policy.yaml", policy=str(policy.path.resolve()), noise=params.noise, seed=params.seed
     )  # fmt: skip
-    stack.start("motion_reference_node", "reference.yaml", motion=str(_absolute(params.motion)))
+    stack.start(
+        "motion_reference_node", "reference.yaml", motion=str(_absolute(params.motion)), robot=params.robot,
+        policy=str(policy.path.resolve()), on_gantry=params.on_gantry, override_gate=params.override_gate,
+    )  # fmt: skip
     stack.start("safety_node", "safety.yaml", **safety)
     if args.viz:
         stack.start("viz_node", "viz.yaml")

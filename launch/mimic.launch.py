@@ -33,6 +33,8 @@ ARGUMENTS = (
     ("robot", "sim", "sim or g1"),
     ("interface", "", "network interface of the hardware, for example eth0"),
     ("dds_domain", "0", "DDS domain of the hardware; not ROS's own"),
+    ("on_gantry", "false", "whether the hardware hangs in its gantry throughout: the verdict `gantry only` passes"),
+    ("override_gate", "false", "play on the hardware what has not passed `genmimic check`; logged"),
     ("auto", "default", "whether to arm, play and end by itself: true, false; default: only the simulated robot"),
     ("repeat", "1", "with auto: how many times the motion is played"),
     ("report", "", "with auto: folder for report, trajectory and picture; none when empty"),
@@ -89,6 +91,10 @@ def _nodes(context: object) -> list:
     auto = robot == "sim" if chosen == "default" else chosen == "true"
     noise = {"noise": _text("noise"), "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int)}
 
+    gate = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in ("on_gantry", "override_gate")
+    }
+
     required = [
         node(
             "g1_bridge_node",
@@ -100,7 +106,11 @@ def _nodes(context: object) -> list:
             },
         ),
         node("policy_node", "policy.yaml", {"policy": _text("policy"), "provider": _text("provider"), **noise}),
-        node("motion_reference_node", "reference.yaml", {"motion": _text("motion")}),
+        node(
+            "motion_reference_node",
+            "reference.yaml",
+            {**{name: _text(name) for name in ("motion", "robot", "policy")}, **gate},
+        ),
         # a person lowers the real robot onto its feet
         node("safety_node", "safety.yaml", {} if robot == "sim" else {"standing_timeout_s": 120.0}),
     ]
@@ -142,6 +152,7 @@ def _nodes(context: object) -> list:
                 **{name: _text(name) for name in ("motion", "policy", "robot", "report")},
                 "repeat": ParameterValue(LaunchConfiguration("repeat"), value_type=int),
                 **noise,
+                **gate,
             },
         )
         actions += [session, _shut_down_after(session, "the session is over")]

@@ -41,6 +41,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "compare": ("genmimic compare reports/a reports/b",),
     "doctor": ("genmimic doctor", "genmimic doctor --interface eth0"),
     "twin": ("genmimic twin --interface lo",),
+    "keys": ("genmimic keys --ros-domain 42",),
     "drill": ("genmimic drill --short --repeat 1",),
 }
 """At least one of each command, for its help text; the empty name is the program itself."""

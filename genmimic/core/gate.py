@@ -311,7 +311,10 @@ class CommandGate:
     def _brake(self, now_ns: int, mode: Mode, reason: str) -> GateResult:
         """Hold the pose with fading stiffness, then only brake."""
         if self._damp is None:
-            self._damp = (self._last, self._pose.copy(), now_ns)
+            # a pose that is measured wrongly must not pull: no further than any other command may go
+            step, target = self._config.target_step_rad, self._last.joint_pos
+            pose = np.clip(self._pose, target - step, target + step) if self._last.kp.any() else self._pose
+            self._damp = (self._last, np.clip(pose, self._lower, self._upper), now_ns)
         before, pose, since_ns = self._damp
         ramp = self._config.damping_ramp_s
         done = 1.0 if ramp == 0.0 else min(1.0, max(0.0, (now_ns - since_ns) * _S / ramp))

@@ -23,7 +23,7 @@ CONTACT_RGB, SLACK_RGB, TAUT_RGB = (60, 220, 110), (150, 150, 150), (255, 150, 4
 ERROR_LIMIT_M = 0.2
 """An error line of this length is fully red."""
 
-_STILL_M, _STILL_QUAT = 2e-4, 2e-4
+_STILL_M, _STILL_QUAT = 4e-4, 4e-4
 """A link that has moved less is not sent again."""
 
 _HIDDEN = 1e-4

@@ -13,11 +13,12 @@ from genmimic.core.errors import GenMimicError
 from genmimic.core.modes import Mode
 from genmimic.core.motion import Motion, load_motion
 from genmimic.core.robot import G1_23DOF
-from genmimic.policy import find_shipped
+from genmimic.policy import find_policy, find_shipped
 from genmimic_ros.conversions import goal_to_msg, state_from_msg
 from genmimic_ros.msg import GoalKeypoints, RobotState, SafetyStatus
 from genmimic_ros.parameters import declare_parameters, parameter
 from genmimic_ros.runtime import STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode, run_node
+from genmimic_ros.session import SessionParams, require_gate
 from genmimic_ros.srv import LoadMotion
 
 _MODES = frozenset(Mode)
@@ -31,6 +32,12 @@ class ReferenceParams:
     rate_hz: float = parameter(
         50.0, "Goals per second; the policy was trained at 50, slower plays in slow motion", unit="Hz", low=1, high=50
     )
+    robot: str = parameter("sim", "Which robot; the real one plays only what has passed", choices=("sim", "g1"))
+    policy: str = parameter("", "Policy that runs, with which motions were checked; the shipped student when empty")
+    on_gantry: bool = parameter(
+        False, "Whether the real robot hangs in its gantry throughout, so that the verdict 'gantry only' passes"
+    )
+    override_gate: bool = parameter(False, "Play on the real robot what has not passed the motion gate; logged")
 
 
 def read_motion(name: str) -> Motion:
@@ -46,8 +53,9 @@ class MotionReferenceNode(TickNode):
         params = declare_parameters(self, ReferenceParams)
         self._director = ReferenceDirector(G1_23DOF)
         self._lock = threading.Lock()  # loading happens on the main thread, goals on the tick's
+        self._params = params
         if params.motion:
-            self._director.load(read_motion(params.motion))
+            self._director.load(self._passed(params.motion))
         self._mode = Mode.DISARMED
         self._state: RobotState | None = None
 
@@ -59,6 +67,16 @@ class MotionReferenceNode(TickNode):
         self.get_logger().info("no motion is loaded" if motion is None else _described(motion))
         self.start_ticks(params.rate_hz, self._on_tick)
 
+    def _passed(self, name: str) -> Motion:
+        """Return a motion that may be played on this robot. Raises GenMimicError."""
+        params, motion = self._params, read_motion(name)
+        if params.robot == "g1":
+            asked = SessionParams(robot="g1", on_gantry=params.on_gantry, override_gate=params.override_gate)
+            gate = require_gate(asked, motion, find_policy(params.policy or None))
+            if "reason" in gate:
+                self.get_logger().warning(f"motion gate overridden: {gate['reason']}")
+        return motion
+
     def _on_safety(self, msg: SafetyStatus) -> None:
         if msg.mode in _MODES:  # a mode that nobody knows changes nothing
             self._mode = Mode(msg.mode)
@@ -68,7 +86,7 @@ class MotionReferenceNode(TickNode):
 
     def _on_load_motion(self, request: LoadMotion.Request, response: LoadMotion.Response) -> LoadMotion.Response:
         try:
-            motion = read_motion(request.motion)
+            motion = self._passed(request.motion)
             with self._lock:
                 self._director.load(motion)
             response.success, response.message = True, _described(motion)

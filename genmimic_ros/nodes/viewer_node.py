@@ -32,6 +32,9 @@ from genmimic_ros.parameters import declare_parameters, parameter
 from genmimic_ros.runtime import STATUS_SUB, STREAM_SUB, TickNode, run_node
 from genmimic_ros.srv import LoadMotion
 
+TELL_HZ = 8.0
+"""How often mode, error and timing are taken; the page asks for them four times a second."""
+
 STATE_TIMEOUT_S = 0.5
 """An older pose is not drawn again."""
 
@@ -55,6 +58,7 @@ class ViewerNode(TickNode):
         super().__init__("viewer_node")
         self._params = params = declare_parameters(self, ViewerParams)
         self._raw: dict[str, tuple[bytes, int]] = {}
+        self._count, self._tell_every = 0, max(1, round(params.rate_hz / TELL_HZ))
         self._clients_of = {
             name: self.create_client(Trigger, name) for name in ("arm", "start", "pause", "stop", "estop", "reset")
         }  # fmt: skip
@@ -95,8 +99,9 @@ class ViewerNode(TickNode):
 
     def _on_tick(self, now_ns: int) -> None:
         looked_at = self._view.clients > 0
-        safety = self._newest("safety_status", SafetyStatus)
         goal = self._newest("goal_keypoints", GoalKeypoints) if looked_at else None
+        self._count += 1
+        safety = self._newest("safety_status", SafetyStatus) if self._count % self._tell_every == 0 else None
         if safety is not None:
             self._view.hear(self._status(safety, goal))
         self._view.draw(self._pose(goal) if looked_at else None)

@@ -116,6 +116,17 @@ def test_stiffness_fades_and_the_robot_is_not_dropped(mode):
     assert is_braking(bench.at(9999, mode).command)
 
 
+def test_a_pose_that_is_measured_wrongly_does_not_pull_while_stiffness_fades():
+    bench = Bench()
+    before = bench.ready().command.joint_pos
+    bench.state = state_at(ROBOT.default_joint_pos + 3.0)
+    ahead = GateConfig().limit_torque_ratio * ROBOT.joint_effort / ROBOT.kp
+    for ms in range(5005, 5200, 5):
+        command = bench.at(ms, Mode.DAMPED).command
+        assert command.kp.any() and (np.abs(command.joint_pos - before) <= GateConfig().target_step_rad + 1e-9).all()
+        assert (command.joint_pos <= ROBOT.joint_upper + ahead + 1e-9).all()
+
+
 def test_the_ramp_may_be_none():
     bench = Bench(GateConfig(damping_ramp_s=0.0, damping_kd=5.0))
     bench.ready()

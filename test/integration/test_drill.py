@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.flaky(reruns=1)]
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("genmimic_ros.msg", reason="needs the built messages (make setup, or colcon build)")
 pytest.importorskip("onnxruntime", reason="policy_node needs onnxruntime")

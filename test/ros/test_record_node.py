@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=1)]
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("genmimic_ros.msg", reason="needs the built messages (make setup, or colcon build)")
 pytest.importorskip("mcap", reason="recordings need mcap")

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=1)]
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible  # noqa: E402

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=1)]
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("genmimic_ros.msg", reason="needs the built messages (make setup, or colcon build)")
 pytest.importorskip("mujoco", reason="self-collision needs mujoco")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=1)]
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("genmimic_ros.msg", reason="needs the built messages (make setup, or colcon build)")
 pytest.importorskip("viser", reason="needs viser, of the 'viewer' extra")
