@@ -54,6 +54,7 @@ EXAMPLES = {
     "table3": ("genmimic-train table3 runs/table3",),
     "pack": ("genmimic-train pack runs/teacher -o training/teacher",),
     "bench": ("genmimic-train bench",),
+    "finetune": ("genmimic-train finetune --help",),
 }
 
 

@@ -91,9 +91,7 @@ def _nodes(context: object) -> list:
     auto = robot == "sim" if chosen == "default" else chosen == "true"
     noise = {"noise": _text("noise"), "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int)}
 
-    gate = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in ("on_gantry", "override_gate")
-    }
+    gate = {name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in ("on_gantry", "override_gate")}
 
     required = [
         node(
