@@ -41,8 +41,8 @@ EXAMPLES = {
         "      --motions motions --config config/train/cpu.yaml --minutes 30",
     ),
     "finetune": (
-        "genmimic-train finetune --run runs/tuned --student runs/student --teacher runs/teacher \\\n"
-        "      --motions motions --config config/train/cpu.yaml --minutes 30",
+        "genmimic-train finetune --run runs/tuned --student runs/student \\\n"
+        "      --teacher runs/teacher --motions motions --minutes 60",
     ),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
     "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
@@ -54,7 +54,6 @@ EXAMPLES = {
     "table3": ("genmimic-train table3 runs/table3",),
     "pack": ("genmimic-train pack runs/teacher -o training/teacher",),
     "bench": ("genmimic-train bench",),
-    "finetune": ("genmimic-train finetune --help",),
 }
 
 
