@@ -202,8 +202,8 @@ def robot(
     """Draw the G1, lift the pictures, compare with its motion; return mean metrics per variant."""
     from genmimic.core.motion import load_motion
     from genmimic.core.robot import G1_23DOF
-    from genmimic.lift.video import VideoWriter
     from genmimic.sim.render import render_sequence
+    from genmimic.sim.video import VideoWriter
 
     motions = Path(__file__).resolve().parent.parent / "motions"
     results: dict[str, list[dict[str, float]]] = {}

@@ -6,8 +6,6 @@ from __future__ import annotations
 import base64
 import html
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from genmimic.check.measure import Curves
 from genmimic.core.errors import ConfigError, InputFileError, MissingDependencyError
 from genmimic.core.motion import Motion
 from genmimic.core.robot import Robot
+from genmimic.sim.video import VideoWriter, import_av
 
 NOW, BEFORE = "#1f5fa8", "#b9b9b9"
 _LEFT, _RIGHT, _LIMIT, _GANTRY = "#d0572b", "#1f5fa8", "#b3261e", "#d9a000"
@@ -158,7 +157,7 @@ def check_paths(plots: str | None, video: str | None, page: str | None) -> None:
         if name is not None and path_of(name).suffix.lower() != suffix:
             raise ConfigError(f"{name}: ends in {Path(name).suffix or 'nothing'!r}, expected {suffix}")
     if video is not None:
-        _ffmpeg()
+        import_av()
 
 
 def path_of(name: str | Path) -> Path:
@@ -187,7 +186,7 @@ def save_video(
     """Draw the robot as an mp4 at 25 frames per second; beside it on the left the motion as it came, where given.
 
     Raises:
-        MissingDependencyError: There is no OpenGL, or no ffmpeg.
+        MissingDependencyError: There is no OpenGL, or no PyAV.
         InputFileError: The file cannot be written.
     """
     from genmimic.sim.render import OffscreenRenderer
@@ -197,50 +196,13 @@ def save_video(
     width, height = size
     every = max(1, round(motion.fps / VIDEO_FPS))
     frames = range(0, min(len(motion), MAX_VIDEO_FRAMES * every), every)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".mp4")
-    os.close(handle)
-    command = [
-        _ffmpeg(), "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24",
-        "-s", f"{width * len(shown)}x{height}", "-r", str(motion.fps / every), "-i", "-",
-        "-an", "-c:v", "libx264", "-crf", "23", "-pix_fmt", "yuv420p", "-movflags", "+faststart", temporary,
-    ]  # fmt: skip
-    try:
-        with OffscreenRenderer(robot, width=width, height=height, shadows=False) as renderer:
-            encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-            assert encoder.stdin is not None and encoder.stderr is not None
-            try:
-                for frame in frames:
-                    images = [
-                        renderer.render(one.root_pos[frame], one.root_quat[frame], one.joint_pos[frame])
-                        for one in shown
-                    ]
-                    encoder.stdin.write(np.ascontiguousarray(np.concatenate(images, 1)).tobytes())
-                encoder.stdin.close()
-            except BrokenPipeError:
-                pass
-            problem = encoder.stderr.read().decode(errors="replace").strip()
-            if encoder.wait() != 0:
-                raise InputFileError(
-                    f"{target}: cannot be written ({problem.splitlines()[-1] if problem else 'ffmpeg'})"
-                )
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _ffmpeg() -> str:
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        import imageio_ffmpeg
-
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):
-        raise MissingDependencyError(
-            "no ffmpeg to write a video with; pip install imageio-ffmpeg, or apt-get install ffmpeg"
-        ) from None
+    with (
+        OffscreenRenderer(robot, width=width, height=height, shadows=False) as renderer,
+        VideoWriter(target, motion.fps / every) as writer,
+    ):
+        for frame in frames:
+            images = [renderer.render(one.root_pos[frame], one.root_quat[frame], one.joint_pos[frame]) for one in shown]
+            writer.add(np.concatenate(images, 1))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the other rollouts (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="judge only, write no motion")
     parser.add_argument("--plots", metavar="PNG", help="draw feet, speeds, margins and balance")
-    parser.add_argument("--video", metavar="MP4", help="draw the robot; needs OpenGL and imageio-ffmpeg")
+    parser.add_argument("--video", metavar="MP4", help="draw the robot; needs OpenGL")
     parser.add_argument("--html", metavar="HTML", help="write a one-page report with everything in it")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")

@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--crop", nargs=2, type=float, metavar=("START", "END"), help="keep this part, in s")
     parser.add_argument("--name", help="name in the file; that of PERSON when left out")
     parser.add_argument("--plots", metavar="PNG", help="draw feet, speeds and margins")
-    parser.add_argument("--video", metavar="MP4", help="draw the robot; needs OpenGL and imageio-ffmpeg")
+    parser.add_argument("--video", metavar="MP4", help="draw the robot; needs OpenGL")
     parser.add_argument("--html", metavar="HTML", help="write a one-page report with everything in it")
     parser.add_argument("--json", action="store_true", help="print how well it came over")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")

@@ -79,7 +79,7 @@ def write_preview(lifted: Lifted, path: str | Path, output: str | Path, *, crop:
         crop: As given to `lift_video`.
     """
     from genmimic.lift.pictures import draw_over, draw_side
-    from genmimic.lift.video import VideoWriter
+    from genmimic.sim.video import VideoWriter
 
     seen = lifted.observation
     assert seen.frame_number is not None

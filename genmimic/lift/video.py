@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a video with the times they are shown at, upright, no larger than needed; and writing one.
+"""Pictures of a video with the times they are shown at, upright, no larger than needed.
 
 Times are those of the container, so that 16, 29.97 and variable rates come out right; the rotation that phones record
 is applied. Decoding is PyAV's (FFmpeg's).
@@ -7,18 +7,16 @@ is applied. Decoding is PyAV's (FFmpeg's).
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from genmimic.core.errors import ConfigError, InputFileError, MissingDependencyError
+from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.sim.video import import_av
 
 MAX_SIDE_PX = 960
 """Larger pictures are shrunk to this longer side: the landmarker itself looks at 256 x 256 pixels."""
@@ -65,17 +63,6 @@ class Frame:
     time_s: float
     image: np.ndarray
     thumb: np.ndarray
-
-
-def import_av() -> Any:
-    """Return PyAV. Raises MissingDependencyError when it is not installed."""
-    try:
-        import av
-    except ImportError:
-        raise MissingDependencyError(
-            "reading video needs PyAV; install the extra: pip install 'genmimic-ros[lift]'"
-        ) from None
-    return av
 
 
 class VideoReader:
@@ -267,52 +254,3 @@ def _upright(image: np.ndarray, rotation: int) -> np.ndarray:
 def _looks_like_mp4(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(12)[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide")
-
-
-class VideoWriter:
-    """Writes an H.264 mp4; it appears whole or not at all. A context manager.
-
-    Args:
-        path: To write.
-        fps: Pictures per second.
-    """
-
-    def __init__(self, path: str | Path, fps: float) -> None:
-        self._av = import_av()
-        self._path = Path(path)
-        if not self._path.parent.is_dir():
-            raise InputFileError(f"{path}: folder {self._path.parent} does not exist")
-        handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".mp4")
-        os.close(handle)
-        self._temporary = Path(temporary)
-        self._container = self._av.open(temporary, "w", format="mp4")
-        self._rate = Fraction(fps).limit_denominator(1001)
-        self._stream: Any = None
-
-    def add(self, image: np.ndarray) -> None:
-        """Append a picture, uint8 RGB of shape (H, W, 3); odd sizes lose a row or column."""
-        height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-        if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self._rate)
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-            self._stream.options = {"crf": "23", "preset": "veryfast"}
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None and self._stream is not None:
-                for packet in self._stream.encode():
-                    self._container.mux(packet)
-            self._container.close()
-            if error is None and self._stream is not None:
-                os.chmod(self._temporary, 0o644)
-                os.replace(self._temporary, self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)

@@ -1,73 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures into a film: mp4 by ffmpeg, which may come with the package imageio-ffmpeg."""
+"""Pictures into a film: H.264 in mp4, by PyAV (FFmpeg's libraries)."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from genmimic.core.errors import InputFileError, MissingDependencyError
 
 
-def find_ffmpeg() -> str:
-    """Return ffmpeg's path. Raises MissingDependencyError."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
+def import_av() -> Any:
+    """Return PyAV. Raises MissingDependencyError when it is not installed."""
     try:
-        import imageio_ffmpeg
-
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):
-        raise MissingDependencyError(
-            "no ffmpeg to write a video with; pip install imageio-ffmpeg, or apt-get install ffmpeg"
-        ) from None
+        import av
+    except ImportError:
+        raise MissingDependencyError("video needs PyAV; install the extra: pip install 'genmimic-ros[lift]'") from None
+    return av
 
 
-def encode_video(images: Iterable[np.ndarray], fps: float, quality: int = 26) -> bytes:
-    """Return pictures, uint8 (height, width, 3) of one even size, as an mp4 that browsers play.
+class VideoWriter:
+    """Writes an H.264 mp4; it appears whole or not at all. A context manager.
+
+    Args:
+        path: To write.
+        fps: Pictures per second.
+    """
+
+    def __init__(self, path: str | Path, fps: float) -> None:
+        self._av = import_av()
+        self._path = Path(path)
+        if not self._path.parent.is_dir():
+            raise InputFileError(f"{path}: folder {self._path.parent} does not exist")
+        handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".mp4")
+        os.close(handle)
+        self._temporary = Path(temporary)
+        self._container = self._av.open(temporary, "w", format="mp4")
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._stream: Any = None
+
+    def add(self, image: np.ndarray) -> None:
+        """Append a picture, uint8 RGB of shape (H, W, 3); odd sizes lose a row or column."""
+        height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+        if self._stream is None:
+            self._stream = self._container.add_stream("libx264", rate=self._rate)
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            self._stream.options = {"crf": "23", "preset": "veryfast"}
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and self._stream is not None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+            self._container.close()
+            if error is None and self._stream is not None:
+                os.chmod(self._temporary, 0o644)
+                os.replace(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def encode_video(images: Iterable[np.ndarray], fps: float) -> bytes:
+    """Return pictures, uint8 RGB (H, W, 3) of one size, as an mp4 that browsers play.
 
     Raises:
-        MissingDependencyError: There is no ffmpeg.
-        InputFileError: ffmpeg failed.
+        MissingDependencyError: PyAV is not installed.
+        InputFileError: There are no pictures.
     """
-    ffmpeg = find_ffmpeg()
-    handle, name = tempfile.mkstemp(prefix="genmimic-", suffix=".mp4")
-    os.close(handle)
-    encoder: subprocess.Popen[bytes] | None = None
-    try:
-        for image in images:
-            if encoder is None:
-                height, width = image.shape[:2]
-                encoder = subprocess.Popen(
-                    [ffmpeg, "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s",
-                     f"{width}x{height}", "-r", str(fps), "-i", "-", "-an", "-c:v", "libx264", "-crf", str(quality),
-                     "-pix_fmt", "yuv420p", "-movflags", "+faststart", name],
-                    stdin=subprocess.PIPE, stderr=subprocess.PIPE,
-                )  # fmt: skip
-            assert encoder.stdin is not None
-            try:
-                encoder.stdin.write(np.ascontiguousarray(image).tobytes())
-            except BrokenPipeError:
-                break
-        if encoder is None:
+    with tempfile.TemporaryDirectory(prefix="genmimic-") as folder:
+        path = Path(folder) / "film.mp4"
+        with VideoWriter(path, fps) as writer:
+            for image in images:
+                writer.add(image)
+        if not path.is_file():
             raise InputFileError("no pictures to make a video of")
-        _, said = encoder.communicate()
-        if encoder.returncode != 0:
-            words = said.decode(errors="replace").strip().splitlines()
-            raise InputFileError(f"ffmpeg failed ({words[-1] if words else encoder.returncode})")
-        return Path(name).read_bytes()
-    finally:
-        if encoder is not None and encoder.poll() is None:
-            encoder.kill()
-            encoder.wait()
-        Path(name).unlink(missing_ok=True)
+        return path.read_bytes()
 
 
 def web_video(path: str | Path, max_bytes: int = 64 * 1024 * 1024) -> tuple[bytes, str]:
@@ -75,7 +96,7 @@ def web_video(path: str | Path, max_bytes: int = 64 * 1024 * 1024) -> tuple[byte
 
     Raises:
         InputFileError: It is missing, too large, or not a video.
-        MissingDependencyError: It must be converted and there is no ffmpeg.
+        MissingDependencyError: It must be converted and PyAV is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -85,18 +106,13 @@ def web_video(path: str | Path, max_bytes: int = 64 * 1024 * 1024) -> tuple[byte
     suffix = path.suffix.lower()
     if suffix in (".mp4", ".m4v", ".webm"):
         return path.read_bytes(), "video/webm" if suffix == ".webm" else "video/mp4"
-    handle, name = tempfile.mkstemp(prefix="genmimic-", suffix=".mp4")
-    os.close(handle)
+    av = import_av()
     try:
-        done = subprocess.run(
-            [find_ffmpeg(), "-loglevel", "error", "-y", "-i", str(path), "-an", "-vf",
-             "scale=trunc(iw/2)*2:trunc(ih/2)*2", "-c:v", "libx264", "-crf", "26", "-pix_fmt", "yuv420p",
-             "-movflags", "+faststart", name],
-            stdin=subprocess.DEVNULL, capture_output=True,
-        )  # fmt: skip
-        if done.returncode != 0:
-            words = done.stderr.decode(errors="replace").strip().splitlines()
-            raise InputFileError(f"{path}: not a readable video ({words[-1] if words else 'ffmpeg failed'})")
-        return Path(name).read_bytes(), "video/mp4"
-    finally:
-        Path(name).unlink(missing_ok=True)
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputFileError(f"{path}: no pictures in it")
+            rate = float(container.streams.video[0].average_rate or 30.0)
+            images = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+            return encode_video(images, rate), "video/mp4"
+    except av.error.FFmpegError as error:
+        raise InputFileError(f"{path}: not a readable video ({error.strerror})") from None

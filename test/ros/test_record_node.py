@@ -172,4 +172,5 @@ def test_a_replay_publishes_what_was_recorded_and_never_beside_a_robot(tmp_path,
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
     bridge.destroy_node()
     executor.shutdown(timeout_sec=1.0)
-    assert done.returncode == 2 and "a robot's bridge is in this ROS domain" in done.stderr
+    # refused before anything is sent, or ended when the bridge is seen late
+    assert done.returncode in (1, 2) and "a robot's bridge" in done.stderr

@@ -214,7 +214,7 @@ def test_the_status_holds_every_tick(world):
 def test_what_rviz_needs_is_there(world):
     world.enter(Mode.READY, 0.5)
     kinds = {marker.ns: marker for marker in world.markers[-1].markers}
-    assert set(kinds) == {"robot_keypoints", "goal_keypoints", "errors", "mode"}
+    assert {"robot_keypoints", "goal_keypoints", "errors", "mode", "contacts"} <= set(kinds)
     assert len(kinds["goal_keypoints"].points) == 27 and len(kinds["errors"].points) == 54
     assert kinds["mode"].text.startswith("READY") and kinds["mode"].header.frame_id == "odom"
     assert list(world.joints[-1].name) == list(ROBOT.joint_names)
