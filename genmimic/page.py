@@ -10,16 +10,14 @@ import base64
 import html
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genmimic.core.errors import InputFileError
+from genmimic.core.files import whole_file
 
 # Colours in plots, each a name of the page's style. matplotlib draws with these, the page shows its own.
 INK, MUTED, LINE, SHADE = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
@@ -155,16 +153,8 @@ class Page:
     def save(self, path: str | Path) -> Path:
         """Write the page, whole or not at all. Raises InputFileError."""
         path = Path(path)
-        if not path.parent.is_dir():
-            raise InputFileError(f"{path}: folder {path.parent} does not exist")
-        try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.render())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
+        with whole_file(path) as temporary:
+            temporary.write_text(self.render(), encoding="utf-8")
         return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from genmimic.check.judge import Judgement, Limits
 from genmimic.check.measure import Curves
 from genmimic.core.errors import ConfigError, InputFileError, MissingDependencyError
+from genmimic.core.files import whole_file
 from genmimic.core.motion import Motion
 from genmimic.core.robot import Robot
 from genmimic.sim.video import VideoWriter, import_av
@@ -140,15 +140,8 @@ def save_plots(
 
 def save_figure(figure: Any, path: str | Path) -> None:
     """Write a matplotlib figure as PNG, whole or not at all. Raises InputFileError."""
-    target = path_of(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_paths(plots: str | None, video: str | None, page: str | None) -> None:
@@ -299,15 +292,8 @@ def save_page(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{cell(title or motion.name)}</title>"
         f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
     )
-    target = path_of(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputFileError(f"{target}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _shown(path: Path, title: str) -> str:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genmimic.core.errors import InputFileError
+from genmimic.core.files import whole_file
 from genmimic.lift.motion import Lifted
 from genmimic.lift.solve import FEET, POINTS
 
@@ -152,11 +151,5 @@ def write_plots(lifted: Lifted, path: str | Path) -> None:
     axes[3].set_ylim(-0.02, 1.02)
     axes[3].set_xlabel("s")
     figure.suptitle(motion.name)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".png")
-    os.close(handle)
-    try:
-        figure.savefig(temporary, dpi=110)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

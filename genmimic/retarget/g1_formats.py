@@ -15,9 +15,7 @@ A file that is compressed with gzip is read all the same. docs/motions.md descri
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from genmimic.core.errors import ConfigError, InputFileError, MotionError
+from genmimic.core.files import read_source
 from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.motion import MAX_MOTION_FRAMES, load_motion, read_npz
 from genmimic.core.robot import G1_23DOF
@@ -95,7 +94,7 @@ def read_g1_motion(path: str | Path, format: str | None = None, fps: float | Non
         raise ConfigError(f"unknown motion format {format!r}; known: {', '.join(FORMATS)}")
     if fps is not None and not 1.0 <= fps <= 1000.0:
         raise ConfigError(f"fps is {fps:g}, expected 1 to 1000")
-    data = _read_bytes(path)
+    data = read_source(path, MAX_SOURCE_BYTES)
     kind = _container(data, path)
     expected = {"asap": "pickle", "pbhc": "pickle", "twist2": "pickle", "kimodo_npz": "npz", "genmimic": "npz"}
     if format is not None and expected.get(format, "csv") != kind:
@@ -110,29 +109,6 @@ def read_g1_motion(path: str | Path, format: str | None = None, fps: float | Non
 
 
 # containers ------------------------------------------------------------------------------------
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise InputFileError(f"{path}: no such file")
-        if path.stat().st_size > MAX_SOURCE_BYTES:
-            raise InputFileError(f"{path}: holds {path.stat().st_size} bytes, limit {MAX_SOURCE_BYTES}")
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            with gzip.open(path) as file:
-                data = file.read(MAX_SOURCE_BYTES + 1)
-            if len(data) > MAX_SOURCE_BYTES:
-                raise InputFileError(f"{path}: holds more than {MAX_SOURCE_BYTES} bytes unpacked")
-    except InputFileError:
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputFileError(f"{path}: damaged or truncated gzip file ({error})") from None
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if not data:
-        raise InputFileError(f"{path}: is empty, expected a motion")
-    return data
-
-
 def _container(data: bytes, path: Path) -> str:
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"

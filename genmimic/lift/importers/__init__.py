@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from genmimic.core.errors import ConfigError, InputFileError, MotionError
+from genmimic.core.files import read_source
 from genmimic.core.human import HUMAN_FORMAT, HUMAN_JOINTS, REQUIRED_JOINTS, HumanMotion, load_human_motion
 from genmimic.core.motion import read_npz
 from genmimic.lift.importers import parameters, points, upright
@@ -252,24 +251,8 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise InputFileError(f"{path}: no such file")
-        if path.stat().st_size > MAX_SOURCE_BYTES:
-            raise InputFileError(f"{path}: holds {path.stat().st_size} bytes, limit {MAX_SOURCE_BYTES}")
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            with gzip.open(io.BytesIO(data)) as file:
-                data = file.read(MAX_SOURCE_BYTES + 1)
-            if len(data) > MAX_SOURCE_BYTES:
-                raise InputFileError(f"{path}: holds more than {MAX_SOURCE_BYTES} bytes unpacked")
-    except InputFileError:
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputFileError(f"{path}: damaged or truncated gzip file ({error})") from None
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if not data.strip():
+    data = read_source(path, MAX_SOURCE_BYTES)
+    if data.isspace():
         raise InputFileError(f"{path}: is empty, expected a motion")
     return data
 
