@@ -481,7 +481,7 @@ def _finetune(args: argparse.Namespace) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("a student is fine-tuned by one process; start it without torchrun")
     if args.resume:
-        if "fine_tuned_from" not in Run(args.folder).info():
+        if not {"fine_tuned_from", "critic_hidden"} <= Run(args.folder).info().keys():
             raise ConfigError(f"{args.folder} holds no fine-tuned student; begin one with --student and --teacher")
         run, config, library = _prepare(args, "student")
     else:
