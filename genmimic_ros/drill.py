@@ -53,8 +53,14 @@ EXIT_GOOD, EXIT_BAD = 0, 1
 ATTEMPTS = 6
 """How often the motion is tried to be reached: a machine that is too busy damps the robot before anything was done."""
 
-SETTLE_S = 1.0
-"""How long the motion plays before something goes wrong."""
+SETTLE_S = 0.5, 1.5
+"""How long the motion plays before something goes wrong: another time in each repetition, spread over this span."""
+
+CLEARANCE_M = 0.01
+"""Height of the soles when the robot is hung up: what is drilled comes later, and lowering takes its time."""
+
+STOOD_S, READY_S = 0.2, 0.2
+"""Rest on the feet before the policy takes over, and under the policy before the motion begins."""
 
 NODES = {
     "g1_bridge_node": "bridge.yaml",
@@ -97,6 +103,7 @@ class Case:
 
 
 _STATE = ("silence", "state_age", "bridge_damped")
+_SILENT_POLICY = ("bridge_damped", "command_age")
 _SENSITIVE = (("tracking_error_m", 0.05), ("tracking_time_s", 0.1))
 
 CASES = (
@@ -142,25 +149,25 @@ CASES = (
     Case("targets and gains beyond all limits", "say huge", "damp", ("command_jump", "bridge_damped")),
     Case("a target shakes at 50 rad/s", "say shake", "damp", ("command_rate",)),
     # processes
-    Case("kill -9 policy", "kill policy_node", "damp", ("bridge_damped", "command_age")),
+    Case("kill -9 policy", "kill policy_node", "damp", _SILENT_POLICY),
     Case("kill -9 reference", "kill motion_reference_node", "damp", ("goal_age", "goal_lost", "command_age"), 2.5),
     Case("kill -9 safety monitor", "kill safety_node", "damp", ("*",)),
     Case("kill -9 bridge", "kill g1_bridge_node", "damp", ("state_age",), 1.5),
     Case("kill -9 guard", "kill guard", "stand", ("guard",), 1.5),
     Case("SIGTERM bridge", "term g1_bridge_node", "damp", ("state_age", "bridge_damped"), 1.5),
     Case("SIGINT bridge", "int g1_bridge_node", "damp", ("state_age", "bridge_damped"), 1.5),
-    Case("SIGSTOP policy", "stop policy_node", "damp", ("bridge_damped", "command_age")),
+    Case("SIGSTOP policy", "stop policy_node", "damp", _SILENT_POLICY),
     Case("SIGSTOP reference", "stop motion_reference_node", "damp", ("goal_age", "goal_lost", "command_age"), 2.5),
     Case("SIGSTOP safety monitor", "stop safety_node", "damp", ("*",)),
     Case("SIGSTOP bridge", "stop g1_bridge_node", "damp", ("state_age",), 1.5),
     # scheduling
-    Case("policy stalls 200 ms", "stop policy_node 200", "damp", ("bridge_damped", "command_age")),
+    Case("policy stalls 200 ms", "stop policy_node 200", "damp", _SILENT_POLICY),
     Case("reference stalls 200 ms", "stop motion_reference_node 200", "ride hold", ("*",)),
     Case("safety monitor stalls 200 ms", "stop safety_node 200", "damp", ("*",)),
     Case("bridge stalls 200 ms", "stop g1_bridge_node 200", "damp", ("state_age", "bridge_damped", "second_writer")),
     Case("all stall 200 ms", "stop all 200", "damp", ("*",)),
-    Case("policy slowed down", "throttle policy_node 28 6", "stand damp", ("policy_period", "command_age", "*"), 3.5),
-    Case("bridge slowed down", "throttle g1_bridge_node 6 2", "stand damp ride", ("overrun", "*"), 3.0),
+    Case("policy slowed down", "throttle policy_node 28 6", "stand damp", ("policy_period", *_SILENT_POLICY), 3.5),
+    Case("bridge slowed down", "throttle g1_bridge_node 10 2", "stand damp", ("overrun", *_STATE), 3.0),
     Case("all cores busy", "load 3", "ride", (), 3.0),
     # the machine
     Case("no file can be written", "files", "ride"),
@@ -183,7 +190,11 @@ SHORT = (
 
 @dataclass
 class Trial:
-    """What came of one repetition; plain JSON types."""
+    """What came of one repetition; plain JSON types.
+
+    ``moment_s`` is how long the motion had played, ``stall_ms`` how long the machine kept a real-time thread waiting
+    meanwhile; ``tries`` says why the motion was not reached at once, if so.
+    """
 
     mode: str
     rules: list[str]
@@ -195,6 +206,9 @@ class Trial:
     good: bool
     problem: str = ""
     load: float = 0.0
+    moment_s: float = 1.0
+    stall_ms: float = 0.0
+    tries: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -203,6 +217,7 @@ class Result:
 
     case: Case
     trials: list[Trial] = field(default_factory=list)
+    void: int = 0
 
     def row(self) -> dict[str, Any]:
         """Return it as plain JSON types."""
@@ -215,6 +230,7 @@ class Result:
             "expected": self.case.expect,
             "trials": len(trials),
             "good": sum(trial.good for trial in trials),
+            "void": self.void,
             "detected_by": _common([_named(trial) for trial in trials]),
             "reaction": _common([trial.mode for trial in trials]),
             "damped_ms": _spread(fading),
@@ -224,6 +240,40 @@ class Result:
             "after": _common([_after(trial.after) for trial in trials]),
             "problems": sorted({trial.problem for trial in trials if trial.problem}),
         }
+
+
+class StallWatch:
+    """Measures how long the machine keeps a real-time thread waiting: one on each core, of the twin's priority.
+
+    Where other programs take the cores, or the kernel gives them to ordinary ones for 50 ms (docs/pitfalls.md), robot
+    and bridge stand still, and what follows says nothing about the fault.
+    """
+
+    def __init__(self) -> None:
+        self._worst_s: dict[int, float] = {}
+        for core in sorted(os.sched_getaffinity(0)):
+            threading.Thread(target=self._run, args=(core,), daemon=True).start()
+
+    def begin(self) -> None:
+        """Forget what has been."""
+        self._worst_s = {}
+
+    @property
+    def worst_ms(self) -> float:
+        """The longest wait since `begin`; 0 where real-time priority is not permitted."""
+        return 1e3 * max(self._worst_s.values(), default=0.0)
+
+    def _run(self, core: int) -> None:
+        os.sched_setaffinity(0, {core})  # this thread alone
+        if not realtime_priority(TWIN_PRIORITY):
+            return
+        before = time.monotonic()
+        while True:
+            time.sleep(_LOOK_S)
+            now = time.monotonic()
+            worst = self._worst_s
+            worst[core] = max(worst.get(core, 0.0), now - before - _LOOK_S)
+            before = now
 
 
 class TwinProcess:
@@ -288,6 +338,7 @@ class Drill:
         self._diagnosed: set[str] = set()
         self._safety: tuple[tuple[str, float], ...] = ()
         self._saying: Callable[[], None] | None = None
+        self._stalls = StallWatch()
         self._executor = make_executor(node.context)
         self._executor.add_node(node)
         node.create_subscription(SafetyStatus, "safety_status", self._on_status, STATUS_SUB)
@@ -297,7 +348,7 @@ class Drill:
         self._command_pub = node.create_publisher(JointCommand, "joint_command", STREAM_PUB)
         self._press_pub = node.create_publisher(String, "press", PRESS_QOS)
         self._tension_pub = node.create_publisher(Float32, "gantry/tension", STREAM_PUB)
-        names = ("arm", "start", "estop", "reset", "confirm_standing")
+        names = ("arm", "start", "stop", "estop", "reset", "confirm_standing")
         self._clients = {name: node.create_client(Trigger, name) for name in names}
         self.twin = TwinProcess(domain)
         for name in NODES:
@@ -311,16 +362,19 @@ class Drill:
         self._executor.shutdown(timeout_sec=1.0)
 
     # one repetition ----------------------------------------------------------------------------
-    def trial(self, case: Case) -> Trial:
+    def trial(self, case: Case, repetition: int = 0) -> Trial:
         """Bring the robot into the motion, do what ``case`` says, and watch. Raises DrillError."""
-        self._into_motion(case)
+        moment_s = SETTLE_S[0] + (SETTLE_S[1] - SETTLE_S[0]) * (0.5 + repetition * _GOLDEN % 1.0) % 1.0
+        tries = self._into_motion(case, moment_s)
         self._diagnosed.clear()
         undo: list[Callable[[], None]] = []
+        self._stalls.begin()
         try:
             for act in case.act.split(";"):
                 undo.append(self._act(act.split()))
             mode, rules, text = self._watch(case)
             report = self.twin.order("report")
+            stall_ms = round(self._stalls.worst_ms, 1)
         finally:
             self._saying = None
             for step in reversed(undo):
@@ -329,7 +383,7 @@ class Drill:
         problem = self._problem(case, mode, rules, report)
         return Trial(
             mode.name, rules, text, report["first_fading_ms"], report["first_limp_ms"], report["outside"], shown,
-            not problem, problem, round(os.getloadavg()[0], 1),
+            not problem, problem, round(os.getloadavg()[0], 1), round(moment_s, 2), stall_ms, tries,
         )  # fmt: skip
 
     def _watch(self, case: Case) -> tuple[Mode, list[str], str]:
@@ -375,33 +429,51 @@ class Drill:
             return f"named {named}; expected one of {', '.join(case.rules)}"
         return ""
 
-    def _into_motion(self, case: Case) -> None:
-        """Hang, arm, stand, balance, and play for a moment."""
+    def _into_motion(self, case: Case, moment_s: float) -> list[str]:
+        """Bring the robot into the motion, play for a moment, and return why that had to be tried again, if it had."""
+        failures: list[str] = []
         for _ in range(ATTEMPTS):
             try:
                 self.twin.order("clear")
-                self._revive(case)
-                if self._mode() in (Mode.READY, Mode.MIMIC, Mode.HOLD, Mode.STANDING):
-                    self._call("estop", 5.0)
-                self._wait(lambda: not self.twin.order("stats")["stiff"], 5.0, "the robot to be limp")
-                self.twin.order("hang")
-                if self._mode() in DAMPING:
-                    self._call("reset", 8.0)
-                self._call("arm", 30.0)
-                self._wait(lambda: self.twin.order("stats")["lowered"], 15.0, "the robot on its feet")
-                self._rest(0.4)
-                self._call("confirm_standing", 5.0)
-                self._wait(lambda: self._mode() is Mode.READY, 5.0, "READY")
-                self._rest(0.3)
+                started = self._revive(case)
+                if failures or started or not self._again():
+                    self._from_the_gantry()
                 self._call("start", 5.0)
-                self._wait(lambda: self._mode() is Mode.MIMIC, 5.0, "MIMIC")
-                self._rest(SETTLE_S)
+                self._reach(lambda: self._mode() is Mode.MIMIC, 5.0, "MIMIC")
+                self._rest(moment_s)
                 if self._mode() is Mode.MIMIC:
-                    return
-                failure = f"{self._mode().name} before anything was done"
+                    return failures
+                failures.append(self._situation() + ", before anything was done")
             except DrillError as error:
-                failure = str(error)
-        raise DrillError(failure)
+                failures.append(str(error))
+        raise DrillError(failures[-1])
+
+    def _again(self) -> bool:
+        """Let a robot that has ridden out the fault before balance again; false where it has not."""
+        report = self.twin.order("stats")
+        upright = report["policy_speaks"] and not report["fallen"] and report["tilt_rad"] < 0.3
+        if not upright or self._mode() not in (Mode.READY, Mode.MIMIC, Mode.HOLD):
+            return False
+        if self._mode() is not Mode.READY:
+            self._call("stop", 2.0)
+            self._reach(lambda: self._mode() is Mode.READY, 2.0, "READY")
+        self._rest(2.0 * READY_S)
+        return self._mode() is Mode.READY
+
+    def _from_the_gantry(self) -> None:
+        """Hang, arm, stand and balance."""
+        if self._mode() in (Mode.READY, Mode.MIMIC, Mode.HOLD, Mode.STANDING):
+            self._call("estop", 5.0)
+        self._wait(lambda: not self.twin.order("stats")["stiff"], 5.0, "the robot to be limp")
+        self.twin.order(f"hang {CLEARANCE_M}")
+        if self._mode() in DAMPING:
+            self._call("reset", 8.0)
+        self._call("arm", 30.0)
+        self._reach(lambda: self.twin.order("stats")["lowered"], 15.0, "the robot on its feet")
+        self._rest(STOOD_S)
+        self._call("confirm_standing", 5.0)
+        self._reach(lambda: self._mode() is Mode.READY, 5.0, "READY")
+        self._rest(READY_S)
 
     # what goes wrong ---------------------------------------------------------------------------
     def _act(self, words: Sequence[str]) -> Callable[[], None]:
@@ -574,8 +646,12 @@ class Drill:
         with ordinary_priority(), self._clock.preloaded() if self._clock is not None else contextlib.nullcontext():
             self._stack.start(name, NODES[name], **parameters)
 
-    def _revive(self, case: Case) -> None:
-        """Start again what was killed, a bridge whose guard has spoken or died, and a monitor with other limits."""
+    def _revive(self, case: Case) -> bool:
+        """Start again what was killed, a bridge whose guard has spoken or died, and a monitor with other limits.
+
+        Returns:
+            Whether anything was.
+        """
         pids = self._stack.pids
         dead = {name for name in NODES if not _runs(pids[name])}
         alone = "g1_bridge_node" not in dead and not self._guards()
@@ -596,6 +672,7 @@ class Drill:
         for name in sorted(dead):
             self._start(name)
         self._wait(lambda: self._status is not None and time.monotonic() - self._state_s < 0.5, 30.0, "the nodes")
+        return bool(dead)
 
     def _guard_has_spoken(self) -> bool:
         text = self._stack.log_text()
@@ -631,9 +708,18 @@ class Drill:
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:
-                reasons = "; ".join(self._status.reasons) if self._status is not None else "no safety status"
-                raise DrillError(f"gave up waiting for {what} ({self._mode().name}: {reasons})")
+                raise DrillError(f"gave up waiting for {what} ({self._situation()})")
             self._spin()
+
+    def _reach(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait, unless the robot is damped meanwhile."""
+        self._wait(lambda: condition() or self._mode() in DAMPING, seconds, what)
+        if self._mode() in DAMPING:
+            raise DrillError(f"{self._situation()}, on the way to {what}")
+
+    def _situation(self) -> str:
+        reasons = "; ".join(self._status.reasons) if self._status is not None else "no safety status"
+        return f"{self._mode().name}: {reasons}" if reasons else self._mode().name
 
     def _call(self, name: str, seconds: float) -> None:
         until, answer = time.monotonic() + seconds, "no answer"
@@ -649,9 +735,23 @@ class Drill:
                     if response is not None and response.success:
                         return
                     answer = response.message if response is not None else answer
-            self._rest(0.2)
+            self._rest(0.05)
         raise DrillError(f"{name}: {answer}")
 
+
+_GOLDEN = 0.618034
+
+TWIN_PRIORITY = 45
+"""Of the twin, `genmimic.cli.twin`."""
+
+_LOOK_S = 0.005
+
+STALL_MS = 20.0
+"""A trial during which the machine stood still for longer is void, whatever came of it, and is made again; so is one
+that did not get as far as the fault."""
+
+VOID_TRIES = 4
+"""How often; then it counts as it is."""
 
 PRIORITY = 35
 """Real-time priority of the drill itself, where permitted: below the nodes, above whatever keeps the machine busy."""
@@ -718,6 +818,7 @@ def summary(results: Sequence[Result], repeat: int) -> dict[str, Any]:
         "repeat": repeat,
         "complete": all(row["trials"] >= repeat for row in rows),
         "trials": sum(row["trials"] for row in rows),
+        "void": sum(row["void"] for row in rows),
         "success": all(row["good"] == row["trials"] > 0 for row in rows),
         "outside": sum(row["outside"] for row in rows),
         "faults": rows,
@@ -743,19 +844,21 @@ class Folder:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.is_file() else (), 1):
             try:
                 entry = json.loads(line)
-                name, trial = entry["fault"], Trial(**entry["trial"])
+                name, trial, void = entry["fault"], Trial(**entry["trial"]), bool(entry.get("void"))
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(
                     f"{file}, line {number}: not a trial ({error}); remove the line or the file"
                 ) from None
             for result in results:
-                if result.case.name == name:
+                if result.case.name == name and void:
+                    result.void += 1
+                elif result.case.name == name:
                     result.trials.append(trial)
 
-    def add(self, case: Case, trial: Trial) -> None:
-        """Keep a trial."""
+    def add(self, case: Case, trial: Trial, void: bool = False) -> None:
+        """Keep a trial, ``void`` if it does not count."""
         with (self._path / "trials.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"fault": case.name, "trial": asdict(trial)}) + "\n")
+            file.write(json.dumps({"fault": case.name, "void": void, "trial": asdict(trial)}) + "\n")
 
     def write(self, report: dict[str, Any]) -> None:
         """Write the report, whole."""
@@ -892,10 +995,17 @@ def _all(drill: Drill, results: list[Result], args: argparse.Namespace, folder: 
             if show:
                 text = f"{repetition + 1}/{args.repeat} {number}/{len(results)} {result.case.name}"
                 print(f"\r{text:<70}", end="", file=sys.stderr, flush=True)
-            try:
-                trial = drill.trial(result.case)
-            except DrillError as error:
-                trial = Trial("-", [], "", None, None, {}, {}, False, str(error))
+            for left in reversed(range(VOID_TRIES)):
+                try:
+                    trial, void = drill.trial(result.case, repetition), False
+                except DrillError as error:
+                    problem = f"the motion was not reached: {error}"
+                    trial, void = Trial("-", [], "", None, None, {}, {}, False, problem), True
+                if not left or not (void or trial.stall_ms > STALL_MS):
+                    break
+                result.void += 1
+                if folder is not None:
+                    folder.add(result.case, trial, void=True)
             result.trials.append(trial)
             if folder is not None:
                 folder.add(result.case, trial)

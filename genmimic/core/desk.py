@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ TENSION_TIMEOUT_NS = 500_000_000
 """An older rope tension counts as not measured."""
 
 PERIODS = 50
-"""Steps of the policy over which its mean period is taken: a second."""
+"""Steps of the policy over which their length is taken: a second."""
 
 EVENTS = ("arm", "start", "pause", "stop", "estop", "reset")
 """What a person may ask for with `SafetyDesk.call`."""
@@ -145,7 +145,18 @@ class SafetyDesk:
             goal_received_ns=goal[1] if goal else None,
             policy_received_ns=policy[2] if policy else None,
             policy_problem=policy[0] if policy else "",
-            policy_period_s=float(np.mean(self._periods)) if fresh and len(self._periods) == PERIODS else math.nan,
+            policy_period_s=step_length_s(self._periods) if fresh and len(self._periods) == PERIODS else math.nan,
             tracking_error_m=policy[1] if fresh and policy else math.nan,
             gantry_tension_n=self.tension_n if measured else math.nan,
         )
+
+
+def step_length_s(periods_s: Iterable[float]) -> float:
+    """Return how long the step lasts that is under way at a random moment: the mean of the periods, by their length.
+
+    Equals the plain mean for a steady loop. A loop that is held up and then makes two steps at once keeps its plain
+    mean, but not this one: 34 and 6 ms in turn are 20 ms on average, and 30 ms here.
+    """
+    periods: np.ndarray = np.fromiter(periods_s, float)
+    total = float(periods.sum())
+    return float((periods**2).sum()) / total if total > 0.0 else math.nan

@@ -72,7 +72,9 @@ class SafetyLimits:
     command_rate_rad_s: float = _limit(
         40.0, "rad/s", 5.0, 500.0, "Highest lasting speed of a joint's target, back and forth counted"
     )
-    policy_period_s: float = _limit(0.025, "s", 0.02, 0.2, "Longest mean period of the policy's loop, of 20 ms")
+    policy_period_s: float = _limit(
+        0.025, "s", 0.02, 0.2, "Longest mean step of the policy, each weighted by its length, of 20 ms"
+    )
     policy_period_time_s: float = _limit(1.0, "s", 0.1, 10.0, "How long the policy's loop must be too slow")
     tracking_error_m: float = _limit(0.3, "m", 0.05, 2.0, "Largest mean keypoint distance to the goal, root-aligned")
     tracking_time_s: float = _limit(1.0, "s", 0.1, 10.0, "How long the tracking error must last")
@@ -124,7 +126,7 @@ class SafetyInputs:
         bridge_mode: The mode in which the bridge says it drives the motors.
         command: The newest joint command.
         policy_problem: Why the policy cannot run, one line; empty when it can.
-        policy_period_s: Mean period of the policy's last steps; NaN when unknown.
+        policy_period_s: Length of the policy's last steps, `genmimic.core.desk.step_length_s`; NaN when unknown.
         tracking_error_m: Mean keypoint distance to the goal, in m; NaN when unknown.
         gantry_tension_n: Pull of the rope in N; NaN without a rope or a load cell.
     """
@@ -321,7 +323,7 @@ def _policy_period(view: _View) -> str | None:
     period, limit = view.inputs.policy_period_s, view.limits.policy_period_s
     if not period > limit + 1e-9:  # false where unknown (NaN)
         return None
-    return f"the policy's loop takes {1e3 * period:.0f} ms per step on average (limit {1e3 * limit:.0f} ms)"
+    return f"the policy's loop takes {1e3 * period:.0f} ms per step (limit {1e3 * limit:.0f} ms)"
 
 
 def _goal_age(limit: str) -> Callable[[_View], str | None]:
@@ -596,7 +598,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "policy_period",
-        "mean period of the policy's loop over the last second",
+        "length of the policy's steps over the last second, each weighted by its length",
         ("policy_period_s",),
         "policy_period_time_s",
         Reaction.STAND,
@@ -922,11 +924,11 @@ class SafetyMonitor:
         command, last = inputs.command, self._last_command
         if command is not None and (last is None or command.sequence != last.sequence):
             self._jump = None
-            missed = command.sequence - last.sequence if last is not None else 0
-            if last is not None and missed > 0 and command.is_finite() and last.is_finite():
+            if last is not None and command.is_finite() and last.is_finite():
                 change = np.abs(command.joint_pos - last.joint_pos)
                 self._moves.append((inputs.command_received_ns or 0, change))
-                change = change / missed  # a lost command is no jump
+                # a lost command is no jump; a number that goes back, as of another speaker, hides none
+                change = change / max(1, command.sequence - last.sequence)
                 self._jump = (int(change.argmax()), float(change.max()))
             self._last_command = command
         if inputs.mode not in APPLIED:

@@ -55,6 +55,9 @@ RATE_HZ = 500.0
 CATCH_UP_STEPS = 50
 """Physics steps of one late tick at most."""
 
+CATCH_UP_COMMANDS = 256
+"""Commands that wait for a late tick: half a second, so that the wire log misses none in a stall."""
+
 PRESS_S, PAUSE_S = 0.2, 2.0
 """How long the operator holds a button, and waits before pressing again."""
 
@@ -167,7 +170,7 @@ HELP = {
     "mark": "nothing; begins a new wire log as the above do",
     "clear": "all of the above is over",
     "press BUTTON": f"press it for {PRESS_S:g} s: {' '.join(BUTTONS)}",
-    "hang": "hang the robot up again",
+    "hang [M]": "hang the robot up again, soles so far above the floor",
     "select NAME": "start a built-in controller",
     "operator on|off": "whether a person is played",
     "stats": "what has been counted so far",
@@ -295,7 +298,7 @@ class Twin:
         self.gantry: Gantry | FreeStart = Gantry(self.sim) if config.tether else FreeStart(self.sim)
         self._random = random.Random(config.seed)
         self.bus = bus = Bus(config.interface, config.domain)
-        self._commands = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=32)
+        self._commands = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=CATCH_UP_COMMANDS)
         self._states = bus.writer(LOW_STATE_TOPIC, idl.LowState)
         self._slow_states = bus.writer(SLOW_LOW_STATE_TOPIC, idl.LowState)
         self._imu = bus.writer(SECONDARY_IMU_TOPIC, idl.ImuState)
@@ -609,7 +612,7 @@ class Twin:
             self.log.begin(time.time_ns())
             return {}
         if word == "hang":
-            self.gantry = Gantry(self.sim)
+            self.gantry = Gantry(self.sim, min(1.0, max(0.0, float(rest[0])))) if rest else Gantry(self.sim)
             if self._command is not None:
                 self.sim.apply(self._command)
             return {}

@@ -51,13 +51,17 @@ class Gantry:
     - STANDING: hangs until ``pose_reached``, then is lowered until its feet carry most of the weight.
     - READY, MIMIC, HOLD: as in STANDING until the policy speaks; then the rope is slack and follows.
     - DAMPED, ESTOP: the rope catches the robot where it is.
+
+    Args:
+        sim: The robot, which is hung up.
+        clearance_m: Height of its soles above the floor then.
     """
 
     held = False
     """Whether the physics stands still: never, see `FreeStart`."""
 
-    def __init__(self, sim: SimulatedG1) -> None:
-        self._sim = sim
+    def __init__(self, sim: SimulatedG1, clearance_m: float = CLEARANCE_M) -> None:
+        self._sim, self._clearance_m = sim, clearance_m
         self._mode = Mode.DISARMED
         self._hanging, self._lowered = True, False
         self._settled_s = self._hanging_length_m = 0.0
@@ -113,7 +117,7 @@ class Gantry:
             tether.set_length(min(tether.length_m + float(change), longest))
 
     def _hang(self) -> None:
-        self._sim.hang(CLEARANCE_M)
+        self._sim.hang(self._clearance_m)
         self._hanging, self._lowered, self._settled_s = True, False, 0.0
         self._hanging_length_m = self._sim.tether.length_m
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from genmimic.core.desk import DONE_AFTER_NS, PERIODS, SafetyDesk
+from genmimic.core.desk import DONE_AFTER_NS, PERIODS, SafetyDesk, step_length_s
 from genmimic.core.modes import Mode
 from genmimic.core.robot import G1_23DOF as ROBOT
 from genmimic.core.state import RobotState, position_command
@@ -86,6 +86,18 @@ def test_a_policy_that_is_slow_ends_the_motion():
     mode, reasons = world.run(1.9)
     assert mode is Mode.READY and reasons[0].startswith("policy_period: the policy's loop takes")
     assert PERIODS == 50
+
+
+def test_a_policy_that_makes_its_steps_in_pairs_is_slow():
+    """34 and 6 ms in turn: 50 steps a second, but not 20 ms each. The drill had ridden that out."""
+    assert step_length_s([0.02] * 50) == pytest.approx(0.02)
+    assert step_length_s([0.034, 0.006]) == pytest.approx((0.034**2 + 0.006**2) / 0.04)
+    assert step_length_s([0.02] * 49 + [0.06]) < 0.025, "late once"
+    world = World()
+    world.into_mimic()
+    world.periods = [0.034, 0.006]
+    mode, reasons = world.run(2.2)
+    assert mode is Mode.READY and reasons[0].startswith("policy_period: the policy's loop takes 30 ms per step")
 
 
 def test_a_rope_that_is_not_heard_any_more_is_not_measured():

@@ -132,7 +132,7 @@ CASES = [
     ("gantry", replace(WELL, gantry_tension_n=0.6 * WEIGHT), replace(WELL, gantry_tension_n=0.61 * WEIGHT), 0.1,
      "the robot hangs, so it fell"),
     ("policy_period", replace(WELL, policy_period_s=0.025), replace(WELL, policy_period_s=0.026), 1.0,
-     "takes 26 ms per step on average (limit 25 ms)"),
+     "takes 26 ms per step (limit 25 ms)"),
     ("standing", replace(WELL, mode=Mode.STANDING, mode_since_ns=NOW - 20_000 * MS),
      replace(WELL, mode=Mode.STANDING, mode_since_ns=NOW - 20_001 * MS), 0.0, "does not stand after 20 s"),
     ("battery_arm", replace(DISARMED, state=replace(STATE, battery=0.2)),
@@ -236,10 +236,21 @@ def test_a_required_tether_must_be_taut_to_arm_and_measured_to_go_on():
     assert ids(found) == ["tether_lost"] and found[0].reaction is Reaction.STAND
 
 
+def test_a_jump_with_a_sequence_that_goes_back_is_one():
+    """Nobody who restarts is back within 50 ms: in MIMIC it is another speaker. The drill got a jump past us so."""
+    monitor, jumped = SafetyMonitor(ROBOT), replace(COMMAND, joint_pos=ROBOT.default_joint_pos + 2.0)
+    monitor.check(NOW, replace(WELL, command=replace(COMMAND, sequence=500)))
+    assert ids(monitor.check(NOW, replace(WELL, command=jumped))) == ["command_jump"]
+
+
 def test_a_restarted_policys_first_command_is_no_jump():
+    """It comes in STANDING, before it is applied."""
     monitor = SafetyMonitor(ROBOT)
     monitor.check(NOW, replace(WELL, command=replace(COMMAND, sequence=500)))
-    assert monitor.check(NOW, replace(WELL, command=replace(COMMAND, joint_pos=ROBOT.default_joint_pos + 2.0))) == []
+    standing = replace(WELL, mode=Mode.STANDING, mode_since_ns=NOW, bridge_mode=Mode.STANDING)
+    jumped = replace(COMMAND, joint_pos=ROBOT.default_joint_pos + 2.0)
+    assert monitor.check(NOW, replace(standing, command=jumped)) == []
+    assert monitor.check(NOW, replace(WELL, command=replace(jumped, sequence=2))) == []
 
 
 def test_the_fast_wave_and_the_push_recovery_pass_the_jump_rule():
