@@ -735,6 +735,8 @@ class Drill:
                     if response is not None and response.success:
                         return
                     answer = response.message if response is not None else answer
+                    if name in ("start", "stop", "confirm_standing") and self._mode() in DAMPING:
+                        break  # it will not be accepted later, either
             self._rest(0.05)
         raise DrillError(f"{name}: {answer}")
 
