@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the viewer costs beside a run at 50 Hz: CPU and memory of viewer_node, ticks that were missed, bytes sent.
+"""What viewer and recorder cost beside a run at 50 Hz: CPU and memory, ticks missed and late, bytes sent.
 
     python bench/bench_viewer.py [--repeat 3] [--motion wave]
 
-Runs `genmimic mimic` three times: without a viewer, with one that nobody looks at, and with one that a stand-in for a
-browser looks at: it speaks viser's protocol and reads everything, but draws nothing, so that what is measured is the
-viewer and not a browser. Prints one JSON object.
+Runs `genmimic mimic` five times: bare, with the recorder, with a viewer that nobody looks at, with one that a stand-in
+for a browser looks at, and with that and the recorder. The stand-in speaks viser's protocol and reads everything, but
+draws nothing, so that what is measured is the viewer and not a browser. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -69,12 +69,19 @@ class StandIn:
 def run(motion: str, repeat: int, *options: str) -> dict[str, Any]:
     """Return what the report of a run says."""
     with tempfile.TemporaryDirectory(prefix="genmimic-bench-") as folder:
-        command = [sys.executable, "-m", "genmimic.cli", "mimic", motion, "--repeat", str(repeat), "--no-record"]
+        command = [sys.executable, "-m", "genmimic.cli", "mimic", motion, "--repeat", str(repeat)]
         command += ["--report", folder, *options]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         report = json.loads((Path(folder) / "report.json").read_text())
-    found = {name: report.get(name) for name in ("success", "ticks", "missed", "late_5ms", "period_ms")}
-    return {**found, "viewer_node": report["nodes"].get("viewer_node"), "policy_node": report["nodes"]["policy_node"]}
+    found = {name: report.get(name) for name in ("success", "ticks", "missed", "late_5ms", "period_ms", "latency_ms")}
+    return {**found, "nodes": report["nodes"]}
+
+
+def looked_at(motion: str, repeat: int, port: int, *options: str) -> dict[str, Any]:
+    """Return the same with a viewer that somebody looks at, and what was sent to him."""
+    browser = StandIn(port)
+    found = run(motion, repeat, "--viewer", "--viewer-port", str(port), "--viewer-wait", "60", *options)
+    return {**found, **browser.result()}
 
 
 def main() -> int:
@@ -83,13 +90,16 @@ def main() -> int:
     parser.add_argument("--motion", default="wave")
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
-    result = {"without": run(args.motion, args.repeat)}
     port = free_port("127.0.0.1", 18500)
-    viewer = ("--viewer", "--viewer-port", str(port))
-    result["nobody looks"] = run(args.motion, args.repeat, *viewer, "--viewer-wait", "0")
-    browser = StandIn(port)
-    result["one looks"] = run(args.motion, args.repeat, *viewer, "--viewer-wait", "60")
-    result["one looks"].update(browser.result())
+    job = (args.motion, args.repeat)
+    alone = ("--viewer", "--viewer-port", str(port), "--viewer-wait", "0")
+    result = {
+        "bare": run(*job, "--no-record"),
+        "recorder": run(*job),
+        "viewer, nobody looks": run(*job, "--no-record", *alone),
+        "viewer, one looks": looked_at(*job, port, "--no-record"),
+        "recorder and viewer, one looks": looked_at(*job, port),
+    }
     print(json.dumps(result, indent=1))
     return 0
 

@@ -14,14 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 
 from genmimic.core.errors import ConfigError, GenMimicError
+
+if TYPE_CHECKING:
+    from rclpy.subscription import Subscription
 
 # Quality of service -------------------------------------------------------------------------------
 # Writers of streams are reliable, so that any reader matches them, the defaults of `ros2 topic echo`
@@ -262,6 +267,45 @@ class TickNode(Node):
                 import traceback
 
                 traceback.print_exception(type(error), error, error.__traceback__)
+
+
+class Ears:
+    """Topics of which only the newest message is wanted, and only now and then.
+
+    They belong to a node of their own, ``NAME_ears``, that no executor serves: a message that arrives wakes nobody and
+    is decoded when it is asked for. For whoever looks at streams of 200 Hz without being part of the control loop.
+
+    Args:
+        node: Whose ears they are; its namespace is theirs.
+    """
+
+    def __init__(self, node: Node) -> None:
+        name = f"{node.get_name()}_ears"
+        self._node = Node(name, context=node.context, enable_rosout=False, start_parameter_services=False)
+        self._subscriptions: dict[str, Subscription] = {}
+        self._heard: dict[str, tuple[bytes, int]] = {}
+
+    def create_subscription(self, kind: type, topic: str, qos: QoSProfile) -> None:
+        """Hear ``topic`` from now on."""
+        self._subscriptions[topic] = self._node.create_subscription(kind, topic, lambda _: None, qos, raw=True)
+
+    def hear(self) -> None:
+        """Take what has arrived; to be called at least as often as `newest` tells old from new."""
+        for topic, subscription in self._subscriptions.items():
+            with subscription.handle:
+                while (taken := subscription.handle.take_message(subscription.msg_type, True)) is not None:
+                    self._heard[topic] = taken[0], time.monotonic_ns()
+
+    def newest(self, topic: str, within_s: float) -> Any:
+        """Return the newest message of ``topic``, None when none was taken for ``within_s``."""
+        raw, taken_ns = self._heard.get(topic, (b"", 0))
+        if not raw or time.monotonic_ns() - taken_ns > within_s * _NS:
+            return None
+        return deserialize_message(raw, self._subscriptions[topic].msg_type)
+
+    def destroy(self) -> None:
+        """Hear no more."""
+        self._node.destroy_node()
 
 
 # Start and stop -----------------------------------------------------------------------------------

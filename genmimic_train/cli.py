@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from genmimic import __version__
 from genmimic.cli.terminal import paint
 from genmimic.cli.usage import Parser, finish
+from genmimic.cli.view import add_server_options
 from genmimic.core.errors import GenMimicError
 from genmimic_train.benchmark import bench_arguments
 
@@ -46,6 +47,10 @@ EXAMPLES = {
     ),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
     "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
+    "view": (
+        "genmimic-train view runs/teacher --motions motions/wave.npz",
+        "genmimic-train view runs/student --motions motions --noise 1 --level 1",
+    ),
     "ablation": (
         "genmimic-train ablation 3dp_weights -o runs/table3 --samples 4e6 --seed 1 \\\n"
         "      --motions data/set/train --test data/set/test \\\n"
@@ -142,6 +147,26 @@ def build_parser() -> Parser:
     evaluate.add_argument("--report", metavar="DIR", help="write report.json there")
     evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
     evaluate.set_defaults(run=_evaluate)
+
+    view = commands.add_parser(
+        "view",
+        help="look at a teacher or student at work, while it trains or after",
+        description="Play motions with a checkpoint in its training environment and show robot and goal in the "
+        "browser, with a time line. When training writes a new checkpoint it is played again, as long as somebody "
+        "looks. Ctrl-C ends it.",
+    )
+    view.add_argument("folder", metavar="RUN", help="a teacher's or student's run folder, or one of its *.pt")
+    view.add_argument("--motions", nargs="+", required=True, metavar="PATH", help="motion files or folders")
+    view.add_argument("--count", type=int, default=16, metavar="N", help="of the motions, at most, the first (16)")
+    view.add_argument("--noise", type=float, default=0.0, metavar="X", help="times Table 8's sensor noise (0)")
+    view.add_argument("--level", type=float, default=0.0, metavar="X", help="of randomisation and pushes, 0 to 1 (0)")
+    view.add_argument(
+        "--follow", type=float, metavar="S", help="let the goal's place follow the robot; 0: it stays (as in training)"
+    )
+    view.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
+    view.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    add_server_options(view)
+    view.set_defaults(run=_view)
 
     ablation = commands.add_parser(
         "ablation",
@@ -559,6 +584,35 @@ def _evaluate(args: argparse.Namespace) -> int:
         write_report(args.report, report)
     print(json.dumps(report, indent=1) if args.json else report_table(report))
     return 0
+
+
+def _view(args: argparse.Namespace) -> int:
+    from functools import partial
+
+    import torch
+
+    from genmimic.cli.view import serve
+    from genmimic.core.errors import ConfigError
+    from genmimic.core.motion import load_motion
+    from genmimic.core.robot import G1_23DOF
+    from genmimic.view.server import import_viser
+    from genmimic_train.runs import Run
+    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.tracking.motions import MotionLibrary, find_motions
+    from genmimic_train.viewing import Conditions, keep_up, played
+
+    import_viser()
+    if args.count < 1 or args.threads < 1:
+        raise ConfigError(f"--count is {args.count} and --threads {args.threads}, expected at least 1")
+    conditions = Conditions(args.noise, args.level, args.follow, args.seed)
+    paths = find_motions(args.motions)
+    if len(paths) > args.count:
+        print(f"{args.count} of {len(paths)} motions; more with --count", file=sys.stderr)
+    run = Run(args.folder)
+    library = MotionLibrary(G1_23DOF, [load_motion(path, G1_23DOF) for path in paths[: args.count]], mirror=False)
+    torch.set_num_threads(args.threads)
+    again = partial(played, run, library, partial(MujocoCpuSimulator, threads=args.threads), conditions)
+    return serve(args, again(), beside=partial(keep_up, run=run, again=again))
 
 
 def _pack(args: argparse.Namespace) -> int:

@@ -29,16 +29,20 @@ class TrainingError(GenMimicError, RuntimeError):
 
 
 class Run:
-    """A folder with ``run.json`` (what runs), ``checkpoint.pt`` (to resume) and TensorBoard curves."""
+    """A folder with ``run.json`` (what runs), ``checkpoint.pt`` (to resume) and TensorBoard curves.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    A path of a file stands for the folder that it is in, and for that checkpoint in the place of the latest.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        self.folder, self._name = (path.parent, path.name) if path.suffix == ".pt" else (path, "checkpoint.pt")
         self.exact: bool | None = None
         """Whether the run went on bit for bit in this call; None when it began."""
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
+        return self.folder / self._name
 
     def create(self, kind: str, config: TrainConfig, **facts: Any) -> None:
         """Write ``run.json``. The folder may exist; a checkpoint in it may not."""
@@ -63,7 +67,8 @@ class Run:
         """Add to ``run.json`` that the run went on: where, with what, and whether bit for bit."""
         self.exact = exact
         entry = {
-            "samples": samples, "exact": exact, "revision": git_revision(), "versions": versions(),
+            "samples": samples, "exact": exact, "sim": self.info()["config"].get("sim"), "revision": git_revision(),
+            "versions": versions(),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         self.amend(resumed=[*self.info().get("resumed", []), entry])
@@ -107,8 +112,9 @@ class Run:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load(self, name: str = "checkpoint.pt") -> dict[str, Any]:
+    def load(self, name: str | None = None) -> dict[str, Any]:
         """Return the checkpoint or another part. Raises InputFileError when there is none or it is damaged."""
+        name = name or self._name
         path = self.folder / name
         if not path.is_file():
             raise InputFileError(f"{self.folder} holds no {name}")

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genmimic.view.clip import Clip
+    from genmimic.view.player import Player
 
 LOCAL_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 
@@ -29,7 +34,6 @@ def add_parser(subparsers: Any) -> None:
         "--video-start", type=float, default=0.0, metavar="S", help="time in the film at which the motion begins"
     )
     add_server_options(parser)
-    parser.add_argument("--check", action="store_true", help="read everything, start the page, and end at once")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -45,18 +49,17 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         "--meshes", choices=("auto", "never"), default="auto",
         help="Unitree's meshes where mjlab is installed, or never (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--check", action="store_true", help="read everything, start the page, and end at once")
 
 
 def run(args: argparse.Namespace) -> int:
     """Read everything, serve the page until Ctrl-C, and return the exit code."""
     import math
-    import signal
 
     from genmimic.core.errors import ConfigError
     from genmimic.core.robot import G1_23DOF
     from genmimic.view.clip import load_clips
-    from genmimic.view.meshes import robot_meshes
-    from genmimic.view.server import ViewServer, import_viser
+    from genmimic.view.server import import_viser
 
     import_viser()
     if not (math.isfinite(args.video_start) and args.video_start >= 0.0):
@@ -66,15 +69,41 @@ def run(args: argparse.Namespace) -> int:
         from genmimic.view.rollouts import imitated
 
         clips = imitated(G1_23DOF, clips, args.policy)
-    meshes = robot_meshes(G1_23DOF, args.meshes)
-    from genmimic.view.player import Player
+    return serve(args, clips, video=args.video, video_start_s=args.video_start)
 
+
+def serve(
+    args: argparse.Namespace,
+    clips: Sequence[Clip],
+    *,
+    beside: Callable[[Player], None] | None = None,
+    **options: Any,
+) -> int:
+    """Play clips on a page until Ctrl-C, and return the exit code.
+
+    Args:
+        args: Of `add_server_options`.
+        clips: At least one.
+        beside: What goes on meanwhile, on a thread of its own; called with the player.
+        options: Of `Player`.
+    """
+    import signal
+    import threading
+
+    from genmimic.core.robot import G1_23DOF
+    from genmimic.view.meshes import robot_meshes
+    from genmimic.view.player import Player
+    from genmimic.view.server import ViewServer
+
+    meshes = robot_meshes(G1_23DOF, args.meshes)
     server = ViewServer(args.host, args.port, title="GenMimic view")
     try:
-        player = Player(server, clips, G1_23DOF, meshes, video=args.video, video_start_s=args.video_start)
+        player = Player(server, clips, G1_23DOF, meshes, **options)
         count = f"{len(clips)} clips" if len(clips) > 1 else clips[0].name
         print(f"{count}: {server.url}   (Ctrl-C ends)", flush=True)
         if not args.check:
+            if beside is not None:
+                threading.Thread(target=beside, args=(player,), daemon=True).start()
             before = {number: signal.signal(number, lambda *_: player.stop()) for number in (2, 15)}
             try:
                 player.run()

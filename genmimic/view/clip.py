@@ -172,6 +172,8 @@ def _of_folder(robot: Robot, folder: Path) -> list[Clip]:
             clip_of_trajectory(_label(path), load_trajectory(path, robot), _report_facts(path.parent))
             for path in found[:MAX_CLIPS]
         ]
+    if (folder / "checkpoint.pt").is_file():
+        raise InputFileError(f"{folder}: a training run; look at it with `genmimic-train view {folder} --motions PATH`")
     motions = [path for path in sorted(folder.glob("*.npz")) if _kind(path) == MOTION_FORMAT]
     if not motions:
         raise InputFileError(f"{folder}: holds neither {_TRAJECTORY} nor a motion (*.npz)")

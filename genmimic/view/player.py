@@ -58,7 +58,7 @@ class Player:
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._changed = True
-        self._clip = self._clips[0]
+        self._number, self._clip = 0, self._clips[0]
         self._time_s = 0.0
         self._clients = 0
         self._plot: Plot | None = None
@@ -91,16 +91,27 @@ class Player:
     def select(self, number: int) -> None:
         """Show another clip, from its beginning."""
         with self._lock:
-            self._clip = clip = self._clips[number]
-            self._time_s, self._changed = 0.0, True
-            self._facts.content = "\n\n".join(clip.facts)
-            self._sliding = True
-            try:
-                self._slider.value = 0.0
-                self._slider.max = max(round(clip.duration, 2), 0.02)
-            finally:
-                self._sliding = False
-            self._lay_beside(clip)
+            self._number = number
+            self._show(0.0)
+
+    def replace(self, clips: Sequence[Clip]) -> None:
+        """Put newer takes of the same clips, as many, in the place of all; what is shown goes on from where it is."""
+        with self._lock:
+            self._clips = list(clips)
+            self._show(self._time_s)
+
+    def _show(self, time_s: float) -> None:
+        self._clip = clip = self._clips[self._number]
+        self._time_s, self._changed = min(time_s, clip.duration), True
+        self._facts.content = "\n\n".join(clip.facts)
+        self._sliding = True
+        try:
+            self._slider.value = 0.0
+            self._slider.max = max(round(clip.duration, 2), 0.02)
+            self._slider.value = min(round(self._time_s, 2), self._slider.max)
+        finally:
+            self._sliding = False
+        self._lay_beside(clip)
 
     def seek(self, time_s: float) -> None:
         """Go to a time."""
@@ -165,7 +176,7 @@ class Player:
 
     def _film(self, clip: Clip) -> Film | None:
         path = clip.video
-        if path is None and self._video is not None and clip is self._clips[0]:
+        if path is None and self._video is not None and self._number == 0:
             path = Path(self._video)
         if path is None:
             return None
@@ -237,6 +248,15 @@ class Player:
     def stop(self) -> None:
         """End `run`."""
         self._stop.set()
+
+    def ended(self, timeout_s: float = 0.0) -> bool:
+        """Wait for `stop` so long; return whether it was called."""
+        return self._stop.wait(timeout_s)
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether a browser shows the page."""
+        return self._server.clients > 0
 
 
 def _unique(names: Sequence[str]) -> list[str]:

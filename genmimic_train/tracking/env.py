@@ -228,6 +228,7 @@ class TrackingEnv(VecEnv):
             and set(state["sums"]) == set(self._sums)
             and ("odometry" in state) == self._with_odometry
             and state["sim"].get("backend") == self.sim.state_dict()["backend"]
+            and state["generator"].shape == self._generator.get_state().shape  # a GPU's is another than a CPU's
         )
         if not fits:
             return False
@@ -274,6 +275,11 @@ class TrackingEnv(VecEnv):
     def keypoints(self) -> KeypointState:
         """The robots' keypoints, world frame. Shapes (N, K, ...)."""
         return self._keypoints
+
+    @property
+    def goal_keypoint_pos(self) -> torch.Tensor:
+        """Where those should be, with each robot's goal as placed in its world. Shape (N, K, 3)."""
+        return self._goal_now().pos
 
     @property
     def root_quat(self) -> torch.Tensor:

@@ -89,16 +89,8 @@ def evaluate_in_training(
         show: Called with rollouts done and in all.
         corruptions: What ``library`` was damaged with; the report then has a summary of each.
     """
-    clips = torch.arange(len(library.names)).repeat_interleave(rollouts)
-    config = replace(
-        config,
-        corruption=replace(config.corruption, share=0.0),
-        student_noise=(noise, noise),
-        teacher_noise=noise,
-        student_follow_s=follow_s,
-        teacher_follow_s=follow_s,
-        randomization=replace(config.randomization, start_level=level, level=level),
-    )
+    clips = torch.arange(len(library.names), device=library.clip_start.device).repeat_interleave(rollouts)
+    config = judged(config, noise, level, follow_s)
     each: dict[int, list[dict[str, Any]]] = {clip: [] for clip in range(len(library.names))}
     # the longest first, so that those of a batch end at about the same time
     length = (library.clip_end - library.clip_start)[clips]
@@ -106,7 +98,7 @@ def evaluate_in_training(
     for number, batch in enumerate(order.split(BATCH)):
         sim = make_sim(len(batch))
         env = ClipEnv(clips[batch], config, sim, library, with_student=student, seed=seed + number)
-        for clip, track in _play(actor, env, int(length[batch].max())):
+        for clip, track in play(actor, env, int(length[batch].max())):
             each[clip].append(rollout_metrics(track, env.robot))
         if show is not None:
             show(min((number + 1) * BATCH, len(clips)), len(clips))
@@ -133,21 +125,39 @@ def evaluate_in_training(
 
 
 def damaged_library(
-    robot: Robot, motions: Sequence[Motion], corruptions: Sequence[Corruption], seed: int = 0
+    robot: Robot, motions: Sequence[Motion], corruptions: Sequence[Corruption], seed: int = 0, device: str = "cpu"
 ) -> MotionLibrary:
     """Return a library of every motion under every corruption, or of the motions as they are when there is none."""
     if not corruptions:
-        return MotionLibrary(robot, motions, mirror=False)
+        return MotionLibrary(robot, motions, mirror=False, device=device)
     damaged = []
     for motion in motions:
         for corruption in corruptions:
             name = f"{motion.name}+{corruption.label}"
             damaged.append(replace(corruption.damage(robot, motion, seed, name, 0), name=name))
-    return MotionLibrary(robot, damaged, mirror=False)
+    return MotionLibrary(robot, damaged, mirror=False, device=device)
 
 
-def _play(actor: Callable[[TensorDict], torch.Tensor], env: ClipEnv, frames: int) -> list[tuple[int, RolloutTrack]]:
-    """Run one batch; return clip and track of each rollout."""
+def judged(config: EnvConfig, noise: float, level: float, follow_s: float) -> EnvConfig:
+    """Return an environment's configuration with what it takes from chance set; arguments as above."""
+    return replace(
+        config,
+        corruption=replace(config.corruption, share=0.0),
+        student_noise=(noise, noise),
+        teacher_noise=noise,
+        student_follow_s=follow_s,
+        teacher_follow_s=follow_s,
+        randomization=replace(config.randomization, start_level=level, level=level),
+    )
+
+
+def play(
+    actor: Callable[[TensorDict], torch.Tensor],
+    env: ClipEnv,
+    frames: int,
+    look: Callable[[int], None] | None = None,
+) -> list[tuple[int, RolloutTrack]]:
+    """Run one batch for ``frames`` steps; return clip and track of each rollout. ``look`` is called before each."""
     library, count = env.library, env.num_envs
     keypoints: np.ndarray = np.zeros((frames, count, env.robot.num_keypoints, 3), np.float32)
     roots: np.ndarray = np.zeros((frames, count, 4), np.float32)
@@ -159,6 +169,8 @@ def _play(actor: Callable[[TensorDict], torch.Tensor], env: ClipEnv, frames: int
             roots[step] = env.root_quat.cpu().numpy()
             down = (env.keypoints.pos[:, 0, 2] < FALLEN_HEIGHT_M) | (env.tilt > FALLEN_TILT_RAD)
             fell = np.where(down.cpu().numpy(), np.minimum(fell, step), fell)
+            if look is not None:
+                look(step)
             obs, _, done, _ = env.step(actor(obs))
             fell = np.where(done.cpu().numpy() > 0, np.minimum(fell, step), fell)  # the physics broke down
     tracks = []
