@@ -26,7 +26,9 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--envs", type=int, default=256, metavar="N", help="robots, over all processes (256)")
     parser.add_argument("--iterations", type=int, default=6, metavar="N", help="to train for (6)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], metavar="N", help="one after another (1 2)")
-    parser.add_argument("--config", metavar="YAML", help="a file over the defaults, e.g. config/train/cpu.yaml")
+    parser.add_argument(
+        "--config", nargs="+", metavar="YAML", help="files over the defaults, e.g. config/train/cpu.yaml"
+    )
     parser.add_argument("--motions", nargs="+", metavar="PATH", help="motion files or folders (the shipped ones)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="over --config")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="over all processes")
@@ -42,6 +44,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
+    from genmimic_train.config import load_config
     from genmimic_train.runs import TrainingError
 
     if min(args.envs, args.iterations, args.threads, *args.processes) < 1:
@@ -51,7 +54,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = ["--envs", args.envs, "--iterations", args.iterations, "--threads", args.threads,
                "--motions", *(args.motions or _shipped())]  # fmt: skip
-    options += ["--config", args.config] if args.config else []
+    options += ["--config", *args.config] if args.config else []
     options += ["--set", *args.overrides] if args.overrides else []
     results = []
     for count in args.processes:
@@ -70,7 +73,11 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
                 raise TrainingError(f"measuring {count} processes failed: {said[0]}")
             results.append(json.loads((Path(folder) / "result.json").read_text()))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"envs": args.envs, "cores": cores, "torch": torch.__version__, "runs": results}
+    sim = load_config(args.config, args.overrides).sim
+    return {
+        "envs": args.envs, "backend": sim.backend, "device": sim.device, "cores": cores, "torch": torch.__version__,
+        "runs": results,
+    }  # fmt: skip
 
 
 def _shipped() -> list[str]:
@@ -92,7 +99,7 @@ def _measure(args: argparse.Namespace) -> None:
     from genmimic_train.learning.distributed import join_world
     from genmimic_train.learning.ppo import train_teacher
     from genmimic_train.runs import Run
-    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.sim import make_simulator, resolve_device
     from genmimic_train.tracking.env import TrackingEnv
     from genmimic_train.tracking.motions import MotionLibrary
 
@@ -100,8 +107,8 @@ def _measure(args: argparse.Namespace) -> None:
     config = load_config(args.config, [*args.overrides, f"env.num_envs={args.envs}", "ppo.warm_start=false"])
     own = replace(config.env, num_envs=world.part_of(args.envs, "--envs"))
     threads = max(1, args.threads // world.local_size)
-    library = MotionLibrary.load(G1_23DOF, args.motions, config.env.mirror_motions)
-    env = TrackingEnv(own, MujocoCpuSimulator(own.num_envs, threads=threads), library, seed=1 + world.rank)
+    library = MotionLibrary.load(G1_23DOF, args.motions, config.env.mirror_motions, resolve_device(config.sim))
+    env = TrackingEnv(own, make_simulator(config.sim, own.num_envs, threads), library, seed=1 + world.rank)
     run = Run(Path(args.worker) / "run")
     if world.main:
         run.create("teacher", config)
@@ -128,9 +135,20 @@ def _measure(args: argparse.Namespace) -> None:
         "all_per_s": round(everything),
         "learning_share": round(1.0 - everything / collect, 2),
         "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        **_gpu_memory(env.device),
         "checkpoint_mb": round(run.checkpoint.stat().st_size / 1e6, 1),
     }
     (Path(args.worker) / "result.json").write_text(json.dumps(result))
+
+
+def _gpu_memory(device: str) -> dict[str, Any]:
+    """Return what is taken of the GPU by everything on it; torch's own count would leave Warp out."""
+    import torch
+
+    if device == "cpu":
+        return {}
+    free, whole = torch.cuda.mem_get_info(device)
+    return {"gpu": torch.cuda.get_device_name(device), "gpu_memory_mib": round((whole - free) / 2**20)}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -220,10 +222,33 @@ class FineTuneConfig:
     """Over the first iterations the actor stays as it is, until the teacher's critic knows what this actor earns."""
 
 
+BACKENDS = ("mujoco", "warp", "isaacgym")
+"""Simulators by the name that ``sim.backend`` takes."""
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """Where robots are simulated and learnt from: no part of the task, so a run may go on elsewhere."""
+
+    backend: str = "mujoco"
+    """``mujoco`` (all CPU cores), ``warp`` (MuJoCo Warp, a GPU) or ``isaacgym`` (for those who have it)."""
+    device: str = "cpu"
+    """``cpu``, ``cuda`` or ``cuda:N``: environment, networks and learning; the physics too, but for ``mujoco``."""
+    deterministic: bool = False
+    """Warp on a GPU: sums in a fixed order, so that ``--resume`` repeats bit for bit; slower."""
+
+    def __post_init__(self) -> None:
+        _check(self.backend in BACKENDS, "sim.backend", self.backend, " or ".join(BACKENDS))
+        _check(
+            re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None, "sim.device", self.device, "cpu, cuda or cuda:N"
+        )
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """A whole run."""
 
+    sim: SimConfig = field(default_factory=SimConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     dagger: DaggerConfig = field(default_factory=DaggerConfig)
@@ -232,25 +257,38 @@ class TrainConfig:
     checkpoint_s: float = 180.0
 
 
-def load_config(path: str | Path | None, overrides: list[str] | None = None) -> TrainConfig:
-    """Read a YAML file over the defaults, then ``a.b=c`` overrides. Raises ConfigError, InputFileError."""
-    data: dict[str, Any] = {}
-    if path is not None:
+def load_config(
+    paths: str | Path | Sequence[str | Path] | None,
+    overrides: Sequence[str] | None = None,
+    base: TrainConfig | None = None,
+) -> TrainConfig:
+    """Read YAML files one over another, over ``base`` or the defaults, then ``a.b=c`` overrides.
+
+    Raises:
+        ConfigError: A key is not known, a value is out of range.
+        InputFileError: A file is not there.
+    """
+    data: dict[str, Any] = config_dict(base) if base is not None else {}
+    for path in [paths] if isinstance(paths, (str, Path)) else paths or []:
         if not Path(path).is_file():
             raise InputFileError(f"{path}: no such configuration file")
         try:
-            data = yaml.safe_load(Path(path).read_text()) or {}
+            _lay_over(data, yaml.safe_load(Path(path).read_text()) or {})
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+        except TypeError:
+            raise ConfigError(f"{path}: expected keys and values") from None
     for override in overrides or []:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r} is not of the form key=value")
-        node = data
+        node: dict[str, Any] = {}
+        top = node
         *parents, last = key.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = yaml.safe_load(value)
+        _lay_over(data, top)
     return _build(TrainConfig, data, "config")
 
 
@@ -262,6 +300,17 @@ def config_dict(config: TrainConfig) -> dict[str, Any]:
 def config_from_dict(data: dict[str, Any]) -> TrainConfig:
     """Return the configuration that `config_dict` wrote."""
     return _build(TrainConfig, data, "config")
+
+
+def _lay_over(data: dict[str, Any], upper: dict[str, Any]) -> None:
+    """Put ``upper`` over ``data``, section by section. Raises TypeError where a section is no mapping."""
+    if not isinstance(upper, dict):
+        raise TypeError
+    for key, value in upper.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            _lay_over(data[key], value)
+        else:
+            data[key] = value
 
 
 def _build(cls: type[T], data: Any, where: str) -> T:

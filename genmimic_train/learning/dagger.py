@@ -95,14 +95,14 @@ def begin_with(student: MLPModel, path: Path) -> None:
 class SampleBuffer:
     """The latest (observation, label) pairs, in a ring; observations in half the memory as float16."""
 
-    def __init__(self, capacity: int, obs_size: int, num_actions: int) -> None:
-        self._obs = torch.zeros(capacity, obs_size, dtype=torch.float16)
-        self._labels = torch.zeros(capacity, num_actions)
+    def __init__(self, capacity: int, obs_size: int, num_actions: int, device: str = "cpu") -> None:
+        self._obs = torch.zeros(capacity, obs_size, dtype=torch.float16, device=device)
+        self._labels = torch.zeros(capacity, num_actions, device=device)
         self._capacity, self._next, self.count = capacity, 0, 0
 
     def add(self, obs: torch.Tensor, labels: torch.Tensor) -> None:
         """Append rows, over the oldest ones when full. Shapes (n, obs), (n, J)."""
-        idx = (self._next + torch.arange(len(obs))) % self._capacity
+        idx = (self._next + torch.arange(len(obs), device=obs.device)) % self._capacity
         self._obs[idx] = obs.to(torch.float16)
         self._labels[idx] = labels
         self._next = int((self._next + len(obs)) % self._capacity)
@@ -120,22 +120,23 @@ class SampleBuffer:
         count = state["count"]
         fits = count <= self._capacity and state["obs"].shape[1:] == self._obs.shape[1:]
         if fits and (count == self._capacity or state["next"] == count):
-            self._obs[:count], self._labels[:count] = state["obs"], state["labels"]
+            self._obs[:count].copy_(state["obs"])
+            self._labels[:count].copy_(state["labels"])
             self._next, self.count = state["next"], count
             return True
         return False
 
     def sample(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``count`` rows drawn uniformly with replacement."""
-        idx = torch.randint(self.count, (count,))
+        idx = torch.randint(self.count, (count,), device=self._obs.device)
         return self._obs[idx].float(), self._labels[idx]
 
 
 class Dagger:
     """The student network, its optimiser and the imitation step."""
 
-    def __init__(self, config: DaggerConfig, num_actions: int) -> None:
-        self.student = make_actor("student", size(STUDENT), config.hidden, num_actions, None)
+    def __init__(self, config: DaggerConfig, num_actions: int, device: str = "cpu") -> None:
+        self.student = make_actor("student", size(STUDENT), config.hidden, num_actions, None).to(device)
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
         self._symmetric = config.symmetric
         self._mixed_precision = config.mixed_precision
@@ -194,9 +195,10 @@ def train_student(
     """
     settings = config.dagger
     seed_everything(config.seed)
-    dagger = Dagger(settings, env.num_actions)
+    dagger = Dagger(settings, env.num_actions, env.device)
+    teacher = teacher.to(env.device)
     iteration, done_samples = 0, 0
-    buffer = SampleBuffer(settings.buffer_samples, size(STUDENT), env.num_actions)
+    buffer = SampleBuffer(settings.buffer_samples, size(STUDENT), env.num_actions, env.device)
     if run.checkpoint.exists():
         state = run.load()
         dagger.student.load_state_dict(state["actor_state_dict"])
@@ -245,7 +247,7 @@ def train_student(
                         labels = teacher(obs)[:, : env.num_actions]  # behind them a teacher may give keypoint weights
                         actions = dagger.act(obs)
                         if by_teacher > 0.0:
-                            taught = torch.rand(env.num_envs, 1) < by_teacher
+                            taught = torch.rand(env.num_envs, 1, device=env.device) < by_teacher
                             actions = torch.where(taught, labels, actions)
                         buffer.add(obs["student"], labels.clamp(-env.robot.action_clip, env.robot.action_clip))
                         collected_obs.append(obs["student"])

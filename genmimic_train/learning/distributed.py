@@ -67,8 +67,11 @@ class World:
         return count // self.size
 
 
-def join_world(device: str = "cpu") -> World:
-    """Return this process's place as torchrun tells it, and meet the others; alone when torchrun did not start it."""
+def join_world() -> World:
+    """Return this process's place as torchrun tells it, and meet the others; alone when torchrun did not start it.
+
+    On a machine with GPUs each process takes the one of its local rank as its ``cuda``.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
@@ -79,7 +82,10 @@ def join_world(device: str = "cpu") -> World:
         int(os.environ.get("LOCAL_WORLD_SIZE", str(size))),
     )
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if gpus:
+            torch.cuda.set_device(world.local_rank % gpus)
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
         atexit.register(torch.distributed.destroy_process_group)
     return world
 

@@ -11,6 +11,9 @@ import torch
 from genmimic.core.observation import MASS_GROUPS
 from genmimic.core.robot import Robot
 
+MAX_SPEED = 200.0
+"""Beyond this generalised velocity a state counts as gone bad (rad/s or m/s)."""
+
 
 @dataclass
 class Domain:
@@ -52,7 +55,10 @@ class Domain:
 
 
 class Simulator(Protocol):
-    """N robots on a floor. Positions in m, world frame; quaternions wxyz; q = [root pos, root quat, joints]."""
+    """N robots on a floor. Positions in m, world frame; quaternions wxyz; q = [root pos, root quat, joints].
+
+    Tensors live on ``device``. What a property returned stays as it was when the simulation goes on.
+    """
 
     num_envs: int
     device: str

@@ -15,14 +15,11 @@ from mujoco import rollout
 from genmimic.core.randomization import mass_group_idx
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.sim.mjcf import FOOT_SENSORS, build_model
-from genmimic_train.sim.base import Domain
-
-_MAX_SPEED = 200.0
-"""Beyond this generalised velocity a state counts as gone bad (rad/s or m/s)."""
+from genmimic_train.sim.base import MAX_SPEED, Domain
 
 
 class MujocoCpuSimulator:
-    """`Simulator` on ``mujoco.rollout``; ``device`` is where the returned tensors live.
+    """`Simulator` on ``mujoco.rollout``; ``device`` is where tensors live, so that a GPU learns from CPU physics.
 
     Each environment has a model of its own, so that masses, gains and friction differ; the models
     are edited in place. Physics runs in double precision, tensors are float32.
@@ -128,7 +125,7 @@ class MujocoCpuSimulator:
         self._state = states[:, -1].copy()
         # MuJoCo resets a bad state silently, which shows as time running backwards.
         bad = (self._state[:, 0] < start_time + 0.5 * substeps * self.timestep_s) | ~np.isfinite(self._state).all(-1)
-        bad |= np.abs(self._state[:, 1 + self._nq :]).max(-1) > _MAX_SPEED
+        bad |= np.abs(self._state[:, 1 + self._nq :]).max(-1) > MAX_SPEED
         if bad.any():
             self._state[bad] = 0.0
             self._state[bad, 1 : 1 + self._nq] = self._base.qpos0

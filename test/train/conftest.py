@@ -17,8 +17,8 @@ import torch  # noqa: E402
 
 from genmimic.core.motion import Motion  # noqa: E402
 from genmimic.core.robot import G1_23DOF  # noqa: E402
-from genmimic_train.config import load_config  # noqa: E402
-from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator  # noqa: E402
+from genmimic_train.config import SimConfig, load_config  # noqa: E402
+from genmimic_train.sim import Simulator, make_simulator  # noqa: E402
 from genmimic_train.tracking.env import TrackingEnv  # noqa: E402
 from genmimic_train.tracking.motions import MotionLibrary  # noqa: E402
 
@@ -47,11 +47,23 @@ def arm_motion() -> Motion:
     return make_arm_motion()
 
 
+@pytest.fixture(params=["mujoco", "warp"])
+def make_sim(request):
+    """Makes a simulator for so many robots: each test runs on both, Warp on its CPU back end."""
+    if request.param == "warp":
+        pytest.importorskip("mujoco_warp", reason="needs mujoco_warp and warp-lang (requirements/warp.txt)")
+
+    def build(num_envs: int) -> Simulator:
+        return make_simulator(SimConfig(request.param, "cpu"), num_envs, threads=1)
+
+    return build
+
+
 @pytest.fixture
-def make_env(arm_motion):
+def make_env(arm_motion, make_sim):
     def build(*overrides: str, with_student: bool = False, num_envs: int = 8) -> TrackingEnv:
         config = load_config(None, [f"env.num_envs={num_envs}", *overrides]).env
         library = MotionLibrary(G1_23DOF, [arm_motion], config.mirror_motions)
-        return TrackingEnv(config, MujocoCpuSimulator(num_envs, threads=1), library, with_student=with_student)
+        return TrackingEnv(config, make_sim(num_envs), library, with_student=with_student)
 
     return build
