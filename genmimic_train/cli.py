@@ -143,6 +143,9 @@ def build_parser() -> Parser:
         help="damage the clips as generated video does; without a strength, at 0.5 and 1; 'all': every kind",
     )  # fmt: skip
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
+    evaluate.add_argument(
+        "--sim", default="mujoco", metavar="BACKEND[:DEVICE]", help="mujoco, warp or isaacgym; e.g. warp:cuda (mujoco)"
+    )
     evaluate.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     evaluate.add_argument("--report", metavar="DIR", help="write report.json there")
     evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -188,7 +191,7 @@ def build_parser() -> Parser:
     ablation.add_argument(
         "--corrupt", nargs="+", default=["all"], metavar="KIND[:STRENGTH]", help="damage to the clips, once more (all)"
     )
-    ablation.add_argument("--config", metavar="YAML", help="what all rows share, e.g. config/train/cpu.yaml")
+    ablation.add_argument("--config", nargs="+", metavar="YAML", help="what all rows share, e.g. config/train/cpu.yaml")
     ablation.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="over --config")
     ablation.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     ablation.set_defaults(run=_ablation)
@@ -254,7 +257,12 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="motion files or folders; with --resume, the run's own when left out",
     )
-    parser.add_argument("--config", metavar="YAML", help="a file over the defaults, e.g. config/train/cpu.yaml")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        metavar="YAML",
+        help="files over the defaults, or with --resume over the run's own; e.g. config/train/cpu.yaml",
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. ppo.epochs=3")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--samples", type=float, default=math.inf, help="stop at this many samples in all")
@@ -266,8 +274,9 @@ def _prepare(args: argparse.Namespace, kind: str, **facts: object) -> tuple[Run,
     """Return the run, its configuration and its motions, of a new folder or of one to resume."""
     from genmimic.core.errors import ConfigError
     from genmimic.core.robot import G1_23DOF
-    from genmimic_train.config import load_config
+    from genmimic_train.config import config_dict, load_config
     from genmimic_train.runs import Run
+    from genmimic_train.sim import resolve_device
     from genmimic_train.tracking.motions import MotionLibrary
 
     run = Run(args.folder)
@@ -276,7 +285,12 @@ def _prepare(args: argparse.Namespace, kind: str, **facts: object) -> tuple[Run,
         if info["kind"] != kind:
             raise ConfigError(f"{args.folder} holds a {info['kind']} run, not a {kind} run")
         run.load()
-        config = run.config()
+        before = run.config()
+        config = load_config(args.config, args.overrides, before)
+        if (config.ppo.hidden, config.dagger.hidden) != (before.ppo.hidden, before.dagger.hidden):
+            raise ConfigError(
+                f"the layers of {args.folder} cannot change: ppo.hidden and dagger.hidden stay as they are"
+            )
         motions = args.motions or info["motions"]
         if not motions:
             raise ConfigError(f"{args.folder} does not know where its motions are: give --motions")
@@ -286,7 +300,7 @@ def _prepare(args: argparse.Namespace, kind: str, **facts: object) -> tuple[Run,
             raise ConfigError("--motions is missing: give motion files or folders to train on")
         config = load_config(args.config, args.overrides)
         motions = args.motions
-    library = MotionLibrary.load(G1_23DOF, motions, config.env.mirror_motions)
+    library = MotionLibrary.load(G1_23DOF, motions, config.env.mirror_motions, resolve_device(config.sim))
     about_motions = {
         "motions": [str(Path(path).resolve()) for path in motions],
         "clips": library.names,
@@ -294,7 +308,7 @@ def _prepare(args: argparse.Namespace, kind: str, **facts: object) -> tuple[Run,
         "motion_hours": round(library.hours, 3),
     }
     if args.resume:
-        run.amend(**about_motions)  # the manifest of an export names these
+        run.amend(config=config_dict(config), **about_motions)  # the manifest of an export names these
     else:
         run.create(kind, config, **about_motions, **facts)
     return run, config, library
@@ -343,6 +357,7 @@ def _prepare_together(args: argparse.Namespace, world: World) -> tuple[Run, Trai
     """Return the same as `_prepare`, which one of several processes does for all."""
     from genmimic.core.robot import G1_23DOF
     from genmimic_train.runs import Run, TrainingError
+    from genmimic_train.sim import resolve_device
     from genmimic_train.tracking.motions import MotionLibrary
 
     if world.main:
@@ -359,7 +374,8 @@ def _prepare_together(args: argparse.Namespace, world: World) -> tuple[Run, Trai
         raise TrainingError(problem)
     run = Run(args.folder)
     config = run.config()
-    return run, config, MotionLibrary.load(G1_23DOF, run.info()["motions"], config.env.mirror_motions)
+    device = resolve_device(config.sim)
+    return run, config, MotionLibrary.load(G1_23DOF, run.info()["motions"], config.env.mirror_motions, device)
 
 
 def _teacher(args: argparse.Namespace) -> int:
@@ -377,17 +393,19 @@ def _train_teacher(
     from dataclasses import replace
 
     from genmimic_train.learning.ppo import train_teacher
-    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.sim import make_simulator
     from genmimic_train.tracking.env import TrackingEnv
 
     threads = max(1, threads // world.local_size)
     own = replace(config.env, num_envs=world.part_of(config.env.num_envs, "env.num_envs"))
-    sim = MujocoCpuSimulator(own.num_envs, threads=threads)
+    sim = make_simulator(config.sim, own.num_envs, threads)
     env = TrackingEnv(own, sim, library, seed=config.seed + 7919 * world.rank)
     train_teacher(env, config, run, samples, minutes, _report, threads, world)
 
 
 def _ablation(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     import torch
 
     from genmimic.core.errors import ConfigError
@@ -400,7 +418,7 @@ def _ablation(args: argparse.Namespace) -> int:
     from genmimic_train.learning.dagger import load_teacher
     from genmimic_train.learning.distributed import World
     from genmimic_train.runs import Run
-    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.sim import make_simulator, resolve_device
     from genmimic_train.tracking.evaluation import damaged_library, evaluate_in_training
     from genmimic_train.tracking.motions import MotionLibrary, find_motions
 
@@ -410,9 +428,10 @@ def _ablation(args: argparse.Namespace) -> int:
     config = ablated(args.name, load_config(args.config, [*args.overrides, f"seed={args.seed}"]))
     tests = [load_motion(path, G1_23DOF) for path in find_motions(args.test)]
     run = Run(Path(args.output) / f"{args.name}-seed{args.seed}")
-    library = MotionLibrary.load(G1_23DOF, args.motions, config.env.mirror_motions)
+    device = resolve_device(config.sim)
+    library = MotionLibrary.load(G1_23DOF, args.motions, config.env.mirror_motions, device)
     if run.checkpoint.exists():
-        if run.info().get("ablation") != args.name or run.config() != config:
+        if run.info().get("ablation") != args.name or replace(run.config(), sim=config.sim) != config:
             raise ConfigError(f"{run.folder} holds another row or other settings; choose another --output")
         if run.info()["motion_set"] != library.digest():
             raise ConfigError(f"{run.folder} was trained on other motions; choose another --output")
@@ -424,14 +443,14 @@ def _ablation(args: argparse.Namespace) -> int:
     (run.folder / RESULT_NAME).unlink(missing_ok=True)
     _train_teacher(run, config, library, args.samples, math.inf, args.threads, World())
 
-    actor, reports = load_teacher(run)[0], {}
+    actor, reports = load_teacher(run)[0].to(device), {}
     torch.set_num_threads(1)
     for test, damage in (("clean", ()), ("damaged", corruptions)):
         reports[test] = evaluate_in_training(
             actor,
             config.env,
-            damaged_library(G1_23DOF, tests, damage),
-            lambda count: MujocoCpuSimulator(count, threads=args.threads),
+            damaged_library(G1_23DOF, tests, damage, device=device),
+            lambda count: make_simulator(config.sim, count, args.threads),
             name=run.folder.name,
             sha256=file_sha256(run.checkpoint),
             rollouts=args.rollouts if test == "clean" else max(1, args.rollouts // 8),
@@ -468,7 +487,7 @@ def _student(args: argparse.Namespace) -> int:
     from genmimic.core.errors import ConfigError
     from genmimic_train.learning.dagger import load_teacher, train_student
     from genmimic_train.runs import Run
-    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.sim import make_simulator
     from genmimic_train.tracking.env import TrackingEnv
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -488,7 +507,7 @@ def _student(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"the teacher's goals are {facts.get('teacher_goal', 'keypoints')}: set env.teacher_goal to that"
         )
-    sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
+    sim = make_simulator(config.sim, config.env.num_envs, args.threads)
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     initial = Path(args.init) if args.init else None
     train_student(env, teacher, config, run, args.samples, args.minutes, _report, args.threads, initial)
@@ -500,7 +519,7 @@ def _finetune(args: argparse.Namespace) -> int:
     from genmimic_train.config import load_config
     from genmimic_train.learning.finetune import begin_from, fine_tune
     from genmimic_train.runs import Run
-    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.sim import make_simulator
     from genmimic_train.tracking.env import TrackingEnv
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -525,7 +544,7 @@ def _finetune(args: argparse.Namespace) -> int:
             raise ConfigError(f"dagger.hidden is {hidden}, the student's is {student.config().dagger.hidden}")
         run, config, library = _prepare(args, "student", **facts)
         run.save(begin)
-    sim = MujocoCpuSimulator(config.env.num_envs, threads=args.threads)
+    sim = make_simulator(config.sim, config.env.num_envs, args.threads)
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     critic_hidden = tuple(run.info()["critic_hidden"])
     fine_tune(env, config, critic_hidden, run, args.samples, args.minutes, _report, args.threads)
@@ -552,7 +571,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from genmimic.evaluate.report import file_sha256, write_report
     from genmimic_train.learning.dagger import load_student, load_teacher
     from genmimic_train.runs import Run
-    from genmimic_train.sim.mujoco_cpu import MujocoCpuSimulator
+    from genmimic_train.sim import make_simulator, parse_sim, resolve_device
     from genmimic_train.tracking.evaluation import damaged_library, evaluate_in_training
     from genmimic_train.tracking.motions import find_motions
 
@@ -564,12 +583,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     motions = [load_motion(path, G1_23DOF) for path in find_motions(args.motions)]
     run = Run(args.folder)
     student = run.info()["kind"] == "student"
+    sim = parse_sim(args.sim)
+    device = resolve_device(sim)
     actor = load_student(run) if student else load_teacher(run)[0]
     report = evaluate_in_training(
-        actor,
+        actor.to(device),
         run.config().env,
-        damaged_library(G1_23DOF, motions, corruptions, args.seed),
-        lambda count: MujocoCpuSimulator(count, threads=args.threads),
+        damaged_library(G1_23DOF, motions, corruptions, args.seed, device),
+        lambda count: make_simulator(sim, count, args.threads),
         name=run.folder.name,
         sha256=file_sha256(run.checkpoint),
         student=student,
