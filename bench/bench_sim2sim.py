@@ -159,8 +159,6 @@ def main() -> int:
             print(f"{len(plans)} motions, {args.rollouts} rollouts each, noise {args.noise}; {policy}")
             head = f"{'variation':<14} {'no fall %':>16} {'SR %':>14} {'LMPKPE cm':>10} {'drift m':>8}  what"
             print(head, flush=True)
-                f"{'variation':<14} {'no fall %':>16} {'SR %':>14} {'LMPKPE cm':>10} {'drift m':>8}  what", flush=True
-            )
         for name in args.only:
             result = measure(policy, plans, name, args.rollouts, args.noise)
             results.append(result)
