@@ -18,8 +18,8 @@ from genmimic.cli.usage import EXAMPLES, Parser, finish
 from genmimic.core.errors import GenMimicError
 
 COMMANDS = (
-    "mimic", "evaluate", "report", "compare", "replay", "annotate", "inspect", "convert", "lift", "retarget", "check",
-    "view", "doctor", "twin", "keys", "drill",
+    "mimic", "evaluate", "bench", "report", "compare", "replay", "annotate", "inspect", "convert", "lift", "retarget",
+    "check", "view", "doctor", "twin", "keys", "drill",
 )  # fmt: skip
 """Modules of this package, in the order of the help text."""
 

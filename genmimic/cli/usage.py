@@ -26,6 +26,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "genmimic evaluate --motions wave squat --rollouts 8 --noise paper",
         "genmimic evaluate --policy policy.onnx --report reports/mine",
     ),
+    "bench": ("genmimic bench GenMimicBench", "genmimic bench GenMimicBench -o bench_motions"),
     "inspect": ("genmimic inspect motions/wave.npz", "genmimic inspect --json motions/*.npz"),
     "convert": (
         "genmimic convert dance.pkl dance.npz --licence MIT",

@@ -339,11 +339,12 @@ def reason_not_to_run(words: tuple[str, ...]) -> str | None:
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages' commands read: short motions, a policy, G1 files, a person."""
     folder = tmp_path_factory.mktemp("pages")
-    for name in ("motions", "my_motions", "data/set/test"):
+    for name in ("motions", "my_motions", "data/set/test", "bench_motions", "GenMimicBench/Wan2.1"):
         (folder / name).mkdir(parents=True)
     shipped = ROOT / "motions"
     wave = load_motion(shipped / "wave.npz", ROBOT)
-    for name in ("motions/wave", "my_motions/a", "data/set/test/b", "dance", "motion", "checked", "clip", "left_wave"):
+    for name in ("motions/wave", "my_motions/a", "data/set/test/b", "dance", "motion", "checked", "clip", "left_wave",
+                 "bench_motions/wave_arms"):  # fmt: skip
         shutil.copy(shipped / "wave.npz", folder / f"{name}.npz")
     shutil.copy(shipped / "kick.npz", folder / "motions/kick.npz")
     for name in ("policy.onnx", "student.onnx"):
@@ -369,6 +370,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = 1.3 * wave.keypoint_pos[:60, ROBOT.keypoint_idx(list(pairs.values()))]
     person = HumanMotion(wave.fps, tuple(pairs), points, np.ones(points.shape[:2]), "person", {"licence": "Apache-2.0"})
     save_human_motion(folder / "person.npz", person)
+    shutil.copy(folder / "person.npz", folder / "GenMimicBench/Wan2.1/wave_arms.npz")
     return folder
 
 
@@ -421,7 +423,7 @@ def test_the_quick_commands_really_run(
         ran.add(verb)
         shutil.rmtree(folder, ignore_errors=True)
     assert not failed, "\n".join(failed)
-    assert ran >= {"inspect", "convert", "check", "evaluate", "retarget"}
+    assert ran >= {"inspect", "convert", "check", "evaluate", "retarget", "bench"}
 
 
 # containers -----------------------------------------------------------------------------------------
