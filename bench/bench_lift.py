@@ -21,13 +21,15 @@ import json
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from genmimic.core.human import REQUIRED_JOINTS
-from genmimic.lift.landmarks import Landmarker
+from genmimic.lift.landmarks import Landmarker, start_landmarkers
 from genmimic.lift.motion import _LANDMARK_OF, Steps, lift_observation, world_joints
 from genmimic.lift.observe import observe
 from genmimic.lift.solve import POINTS
@@ -151,10 +153,10 @@ def required(joints: dict[str, np.ndarray]) -> np.ndarray:
 
 
 # cases -----------------------------------------------------------------------------------------
-def four_cameras(folder: Path, landmarker: Landmarker) -> dict[str, dict[str, float]]:
+def four_cameras(folder: Path, landmarkers: Sequence[Landmarker]) -> dict[str, dict[str, float]]:
     """Lift each camera of the pose2sim clip alone; return mean metrics per variant."""
     cameras = read_cameras(folder / "Calib.qca.txt")
-    seen = [observe(folder / f"cam0{number}.mp4", landmarker=landmarker) for number in (1, 2, 3, 4)]
+    seen = [observe(folder / f"cam0{number}.mp4", landmarkers=landmarkers) for number in (1, 2, 3, 4)]
     count = min(len(item) for item in seen)
     rays, weight = [], []
     for item, camera in zip(seen, cameras, strict=True):
@@ -197,7 +199,7 @@ def four_cameras(folder: Path, landmarker: Landmarker) -> dict[str, dict[str, fl
 
 
 def robot(
-    landmarker: Landmarker, clips: tuple[str, ...] = ROBOT_CLIPS, keep: Path | None = None
+    landmarkers: Sequence[Landmarker], clips: tuple[str, ...] = ROBOT_CLIPS, keep: Path | None = None
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Draw the G1, lift the pictures, compare with its motion; return mean metrics per variant."""
     from genmimic.core.motion import load_motion
@@ -224,7 +226,7 @@ def robot(
                 keypoints[:, G1_23DOF.keypoint_names.index(f"{name.split('_')[0]}_{_ROBOT_POINTS[name.split('_')[1]]}")]
                 for name in REQUIRED_JOINTS
             ], 1)  # fmt: skip
-            seen = observe(video, landmarker=landmarker)
+            seen = observe(video, landmarkers=landmarkers)
             number = seen.frame_number
             focal = 0.5 * size / np.tan(np.deg2rad(22.5))
             print(f"robot {clip}: {len(seen)} pictures of {len(keypoints)}, found in {100 * seen.found.mean():.0f} %")
@@ -240,7 +242,7 @@ def robot(
     }
 
 
-def speed(video: Path, landmarker: Landmarker) -> dict[str, dict[str, float]]:
+def speed(video: Path, landmarkers: Sequence[Landmarker]) -> dict[str, dict[str, float]]:
     """Time the parts on one video."""
     from genmimic.lift.video import VideoReader
 
@@ -249,7 +251,7 @@ def speed(video: Path, landmarker: Landmarker) -> dict[str, dict[str, float]]:
         count = sum(1 for _ in reader.frames())
     decode = time.perf_counter() - start
     start = time.perf_counter()
-    seen = observe(video, landmarker=landmarker)
+    seen = observe(video, landmarkers=landmarkers)
     watch = time.perf_counter() - start
     start = time.perf_counter()
     lift_observation(seen)
@@ -277,21 +279,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=default, help="folder with videos/")
     parser.add_argument("--only", choices=("four_cameras", "robot", "speed"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--landmarkers", type=int, metavar="N", help="at once; as many as there are cores by default")
     parser.add_argument("--keep", type=Path, help="folder to keep drawn clips in, and take them from")
     parser.add_argument("--clips", nargs="+", default=ROBOT_CLIPS, metavar="NAME", help="for robot")
     args = parser.parse_args()
     tables = {}
-    with Landmarker(print) as landmarker:
+    with ExitStack() as stack:
+        landmarkers = [stack.enter_context(one) for one in start_landmarkers(args.landmarkers, print)]
         if args.only in (None, "four_cameras"):
-            tables["four_cameras"] = four_cameras(args.data / "videos" / "pose2sim_singleperson", landmarker)
+            tables["four_cameras"] = four_cameras(args.data / "videos" / "pose2sim_singleperson", landmarkers)
             show("Four cameras, each alone (means)", tables["four_cameras"])
         if args.only in (None, "robot"):
-            tables["robot"] = robot(landmarker, tuple(args.clips), args.keep)
+            tables["robot"] = robot(landmarkers, tuple(args.clips), args.keep)
             show("Simulated G1 (means)", tables["robot"])
         if args.only in (None, "speed"):
             tables["speed"] = {}
             for video in ("sports2d/demo.mp4", "pose2sim_singleperson/cam01.mp4"):
-                tables["speed"].update(speed(args.data / "videos" / video, landmarker))
+                tables["speed"].update(speed(args.data / "videos" / video, landmarkers))
             show("Speed, pictures per second", tables["speed"])
     if args.json:
         args.json.write_text(json.dumps(tables, indent=1))

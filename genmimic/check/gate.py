@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from genmimic.check.judge import Judgement, Limits, judge, track
-from genmimic.check.repair import repair
+from genmimic.check.judge import Judgement, Limits, Tracking, judge, track
+from genmimic.check.repair import GENTLER, repair
 from genmimic.core.errors import GenMimicError
 from genmimic.core.motion import CONTROL_RATE_HZ, Motion, resample
 from genmimic.core.robot import Robot
@@ -21,6 +21,9 @@ from genmimic.core.robot import Robot
 CHECK_FORMAT = "genmimic-check/1"
 PASSING = ("ok", "repaired")
 VERDICTS = (*PASSING, "gantry only", "refused")
+
+WORSE_CM = 3.0
+"""By how much more a repaired motion may be missed in simulation than the one that came."""
 
 _log = logging.getLogger("genmimic.check")
 
@@ -38,12 +41,14 @@ class Checked:
         judgement: Of it.
         before: Judgement of the motion as it came; None when nothing was repaired.
         original: The motion as it came, at 50 Hz.
+        left_out: Why it was repaired less than its findings ask for, one line each.
     """
 
     motion: Motion
     judgement: Judgement
     before: Judgement | None
     original: Motion
+    left_out: tuple[str, ...] = ()
 
 
 def check_motion(
@@ -63,7 +68,8 @@ def check_motion(
         motion: At any rate; resampled to 50 Hz.
         policy_path: Tracks the motion in simulation; None leaves that out, and the verdict then never passes
             `require_verdict`.
-        mend: Repair what can be repaired before judging.
+        mend: Repair what can be repaired before judging. With a policy, a repair at which the simulated robot does
+            worse than without it is done without the steps that may cost it its balance, or left out.
         rollouts: In simulation, one of them nominal.
         seed: Of the others.
         limits: What is held against what.
@@ -75,15 +81,43 @@ def check_motion(
     original = resample(robot, motion, CONTROL_RATE_HZ)
     tracking = None if policy_path is None else track(robot, original, policy_path, rollouts, seed)
     judgement = judge(robot, original, tracking, limits=limits)
-    before, mended = None, original
+    before, mended, left_out = None, original, []
     if mend and judgement.verdict != "ok":
-        fixed = repair(robot, original, judgement)
-        if fixed.done:
-            tracking = None if policy_path is None else track(robot, fixed.motion, policy_path, rollouts, seed)
-            before, mended = judgement, fixed.motion
-            judgement = judge(robot, mended, tracking, fixed.done, limits)
-    source = {**mended.source, "check": verdict_record(mended, judgement, limits)}
-    return Checked(replace(mended, source=source), judgement, before, original)
+        came, tried = judgement, set()
+        for leave_out in GENTLER:
+            fixed = repair(robot, original, came, leave_out)
+            if not fixed.done:
+                break
+            if fixed.done in tried:
+                continue
+            tried.add(fixed.done)
+            after = None if policy_path is None else track(robot, fixed.motion, policy_path, rollouts, seed)
+            problem = None if after is None or tracking is None else _worse(tracking, after)
+            if problem is None:
+                before, mended = came, fixed.motion
+                judgement = judge(robot, mended, after, fixed.done, limits)
+                break
+            what = f"repair without {' and '.join(leave_out)}" if leave_out else "the whole repair"
+            left_out.append(f"{what}: {problem}")
+    record = verdict_record(mended, judgement, limits)
+    if left_out:
+        record["repairs_left_out"] = left_out
+    source = {**mended.source, "check": record}
+    return Checked(replace(mended, source=source), judgement, before, original, tuple(left_out))
+
+
+def _worse(before: Tracking, after: Tracking) -> str | None:
+    """Return how the simulated robot does worse after a repair than before it; None when it does not."""
+    stood, stands = (sum(at is None for at in one.fell_at_s) for one in (before, after))
+    count = len(after.fell_at_s)
+    if stands < stood:
+        return f"the simulated robot stands in {stands} of {count} rollouts, {stood} before"
+    if before.fell_at_s[0] is None and after.fell_at_s[0] is not None:
+        return "the simulated robot falls without noise, and did not before"
+    error = after.lmpkpe_cm[0] - before.lmpkpe_cm[0]
+    if before.fell_at_s[0] is None and error > WORSE_CM:
+        return f"the simulated robot is {error:.1f} cm farther off"
+    return None
 
 
 def verdict_record(motion: Motion, judgement: Judgement, limits: Limits) -> dict[str, Any]:

@@ -4,16 +4,19 @@
 Each step is taken only where the gate found its damage:
 
     swapped sides -> jumps and gaps drawn anew -> jumps of the root taken out -> shaking smoothed -> joint ranges
-    -> sliding feet hold the body -> floor -> inverse kinematics: feet locked, parts apart, joint speeds kept
+    -> sliding feet hold the body -> floor -> inverse kinematics: soles level, parts apart, joint speeds kept
+
+What stood in balance must do so afterwards: feet are locked only where they slid, and the body goes with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from genmimic.check.judge import Judgement, judge
+from genmimic.check.judge import Judgement, Limits, judge
 from genmimic.check.measure import root_jumps, shaking
 from genmimic.core.kinematics import forward_kinematics, lowest_sole_height, sole_positions
 from genmimic.core.motion import Motion, continuous_quat
@@ -33,6 +36,17 @@ SHAKY_SHARE = 0.2
 """Share of joints and frames above half of `SHAKE_RAD` from which a clip shakes all over, not here and there."""
 
 
+STEP_SPEED = 0.12
+"""Speed in m/s from which a foot close to the floor steps, not slides: to hold it still would draw it from under the
+body. A slide that is damage has been taken off the root's path by then."""
+
+_POLISH_SIGMA = 0.7  # frames
+
+GENTLER: tuple[tuple[str, ...], ...] = (
+    (), ("feet",), ("inverse kinematics",), ("inverse kinematics", "feet"), ("inverse kinematics", "feet", "smoothing"),
+)  # fmt: skip
+"""What `repair` can leave out, ever more: the steps that change the whole body and so may cost it its balance."""
+
 MENDED_BY_IK = frozenset({"limits", "speed", "acceleration", "slide", "float", "sink", "self_collision"})
 """Findings that are worth a pass of inverse kinematics when they are left after the other steps."""
 
@@ -45,8 +59,14 @@ class Repaired:
     done: tuple[str, ...]
 
 
-def repair(robot: Robot, motion: Motion, judgement: Judgement) -> Repaired:
+def repair(robot: Robot, motion: Motion, judgement: Judgement, leave_out: Collection[str] = ()) -> Repaired:
     """Return ``motion`` with what ``judgement`` found repaired, as far as that is possible.
+
+    Args:
+        robot: The robot.
+        motion: At 50 Hz.
+        judgement: Of it.
+        leave_out: Some of the steps named in `GENTLER`.
 
     Raises:
         MissingDependencyError: daqp is not installed, and inverse kinematics is needed.
@@ -60,7 +80,7 @@ def repair(robot: Robot, motion: Motion, judgement: Judgement) -> Repaired:
     joint_pos, swapped = unswapped(robot, joint_pos, SWAP_STEP_RAD * (2.0 if shaky else 1.0))
     if swapped:
         done.append(f"exchanged left and right in {swapped} frames")
-    if shaky:  # first, or every frame would look like a jump
+    if shaky and "smoothing" not in leave_out:  # first, or every frame would look like a jump
         joint_pos, root_pos, root_quat, sigma = smoothed(joint_pos, root_pos, root_quat, fps)
         done.append(f"smoothed over {sigma / fps * 1000.0:.0f} ms")
     if kinds & {"speed", "acceleration", "held", "jump", "limits"} or judgement.curves.held.any():
@@ -74,14 +94,15 @@ def repair(robot: Robot, motion: Motion, judgement: Judgement) -> Repaired:
         root_pos, count = without_jumps(root_pos)
         if count:
             done.append(f"took {count} jumps out of the root's path")
-    if kinds & {"jitter", "acceleration"} and not shaky:
+    if kinds & {"jitter", "acceleration"} and not shaky and "smoothing" not in leave_out and _shakes(joint_pos, fps):
         joint_pos, root_pos, root_quat, sigma = smoothed(joint_pos, root_pos, root_quat, fps)
         done.append(f"smoothed over {sigma / fps * 1000.0:.0f} ms")
     beyond = np.maximum(robot.joint_lower - joint_pos, joint_pos - robot.joint_upper).max()
     if beyond > 0.0:
         joint_pos = np.clip(joint_pos, robot.joint_lower + 0.01, robot.joint_upper - 0.01)
         done.append(f"kept joints within their ranges, up to {beyond:.2f} rad")
-    if kinds & {"slide", "root_speed", "jump"}:
+    slid = bool(kinds & {"slide", "root_speed", "jump"}) and "feet" not in leave_out
+    if slid:
         root_pos, moved = held_by_feet(robot, root_pos, root_quat, joint_pos, fps)
         done.append(f"let standing feet hold the body, which moved its path by up to {moved:.2f} m")
     if kinds & {"float", "sink"} or done:
@@ -93,10 +114,12 @@ def repair(robot: Robot, motion: Motion, judgement: Judgement) -> Repaired:
             root_pos[:, 2] += lift
             done.append(f"put on the floor, by {lift.min():+.3f} to {lift.max():+.3f} m")
     fixed = Motion.from_joints(robot, fps, joint_pos, root_pos, continuous_quat(root_quat), motion.name, motion.source)
-    moved = bool(kinds & {"slide", "root_speed", "jump"}) or shaky
-    if moved or {finding.kind for finding in judge(robot, fixed).findings} & MENDED_BY_IK:
-        root_pos, root_quat, joint_pos = _by_inverse_kinematics(robot, root_pos, root_quat, joint_pos, fps)
-        done.append("standing feet locked and level, parts kept apart, joint speeds kept by inverse kinematics")
+    left = {finding.kind for finding in judge(robot, fixed).findings} & MENDED_BY_IK
+    if (slid or shaky or left) and "inverse kinematics" not in leave_out:
+        hold = slid or shaky or "slide" in left
+        root_pos, root_quat, joint_pos = _by_inverse_kinematics(robot, root_pos, root_quat, joint_pos, fps, hold)
+        feet = "standing feet locked and level" if hold else "standing feet level"
+        done.append(f"{feet}, parts kept apart, joint speeds kept by inverse kinematics")
     if not done:
         return Repaired(motion, ())
     source = {**motion.source, "changes": "; ".join(filter(None, ["repaired", str(motion.source.get("changes", ""))]))}
@@ -182,10 +205,29 @@ def held_by_feet(
     return path, float(np.linalg.norm(change - change.mean(0), axis=-1).max())
 
 
+def _shakes(joint_pos: np.ndarray, fps: float) -> bool:
+    """Return whether joints (T, J) still shake, or jerk, after what jumped has been drawn anew."""
+    accel = np.abs(np.diff(joint_pos, 2, axis=0)).max(initial=0.0) * fps**2
+    return bool(shaking(joint_pos, fps).max() > SHAKE_RAD or accel > Limits().accel_rad_s2[0])
+
+
 def _by_inverse_kinematics(
-    robot: Robot, root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray, fps: float
+    robot: Robot, root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray, fps: float, hold: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from genmimic.retarget.human import CLEARANCE_M, LOCK_RAMP_S, feet_of, finished, sole_offsets, soles_at
+    """Return root position, orientation and joints with level soles, parts apart and slow enough joints.
+
+    With ``hold``, standing feet are held still, and the body goes with them; else they stay where they are.
+    """
+    from genmimic.retarget.human import (
+        CLEARANCE_M,
+        LOCK_RAMP_S,
+        POLISH_WEIGHTS,
+        ROOT_DRAW_S,
+        SPEED_FRACTION,
+        feet_of,
+        sole_offsets,
+        soles_at,
+    )  # fmt: skip
     from genmimic.retarget.ik import IkWeights, KeypointIk
 
     weights = IkWeights(
@@ -202,13 +244,42 @@ def _by_inverse_kinematics(
     feet, offset = feet_of(robot), sole_offsets(robot)
     soles = soles_at(pos[:, feet], quat[:, feet], offset)
     flight = cleaning.flight_frames(soles[..., 2].min((1, 2)), pos[..., 2].mean(-1), fps)
-    contacts = cleaning.foot_contacts(soles, fps)
+    contacts = _stances(soles, cleaning.foot_contacts(soles, fps), fps)
     contacts[flight] = False
     ankle_pos, ankle_quat = cleaning.lock_feet(
         pos[:, feet], quat[:, feet], offset, contacts, fps, flat_tilt=0.35, ramp_s=LOCK_RAMP_S
     )
+    if hold:  # the body goes with the feet, or they would be drawn from under it
+        change = (ankle_pos - pos[:, feet])[..., :2]
+        shift = np.stack([cleaning.stance_change(change[..., axis], contacts, 0.1 * fps) for axis in range(2)], -1)
+        pos[..., :2] += shift[:, None]
+        ankle_pos[..., :2] += np.where(contacts[..., None], 0.0, shift[:, None])
+    else:
+        ankle_pos[..., :2] = pos[:, feet, :2]
     ankle_pos[..., 2] += np.maximum(0.0, -soles_at(ankle_pos, ankle_quat, offset)[..., 2].min(-1))
     pos[:, feet], quat[:, feet] = ankle_pos, ankle_quat
-    ik = KeypointIk(robot, weights, fps, 2, 0.6, knee_min=0.0, clearance=CLEARANCE_M)
+    ik = KeypointIk(robot, weights, fps, 2, SPEED_FRACTION, knee_min=0.0, clearance=CLEARANCE_M)
     root_pos, root_quat, joint_pos = ik.follow(pos, quat, joint_pos)
-    return finished(robot, root_pos, root_quat, joint_pos, contacts, flight, fps, pos[:, 0], sigma=0.7)
+    # smooth what ranges and clearance cut off, and where they drew the pelvis away; then the feet again
+    drawn = cleaning.gaussian_smooth(root_pos - pos[:, 0], ROOT_DRAW_S * fps)
+    state = forward_kinematics(
+        robot,
+        cleaning.gaussian_smooth(pos[:, 0], _POLISH_SIGMA) + drawn,
+        cleaning.smooth_quat(root_quat, _POLISH_SIGMA),
+        joint_pos := np.clip(cleaning.gaussian_smooth(joint_pos, _POLISH_SIGMA), robot.joint_lower, robot.joint_upper),
+    )
+    pos, quat = state.pos.copy(), state.quat.copy()
+    pos[:, feet], quat[:, feet] = ankle_pos, ankle_quat
+    return KeypointIk(robot, POLISH_WEIGHTS, fps, 1, SPEED_FRACTION, knee_min=0.0).follow(pos, quat, joint_pos)
+
+
+def _stances(soles: np.ndarray, contacts: np.ndarray, fps: float) -> np.ndarray:
+    """Return the contacts (T, 2) without the frames in which a low foot steps; soles (T, 2, S, 3)."""
+    path = cleaning.gaussian_smooth(soles[..., :2], 0.04 * fps)
+    speed = np.linalg.norm(np.gradient(path, 1.0 / fps, axis=0), axis=-1).min(-1)
+    stands: np.ndarray = contacts & (speed < STEP_SPEED)
+    for foot in range(2):
+        for first, end in cleaning.runs(stands[:, foot]):
+            if (end - first) / fps < 0.1:
+                stands[first:end, foot] = False
+    return stands

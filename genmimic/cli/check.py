@@ -93,6 +93,7 @@ def summary(name: str, checked: Any, left_out: Any = ()) -> list[str]:
     judgement = checked.judgement
     lines = [f"{name}: {judgement.verdict}"]
     lines += [f"  repaired: {line}" for line in judgement.repairs]
+    lines += [f"  not repaired, {line}" for line in checked.left_out]
     lines += [f"  {finding.severity.name.lower():<7}{finding.text}" for finding in judgement.findings]
     if judgement.tracking is None:
         lines.append("  not tracked in simulation: no pass for the real robot")

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import struct
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +28,11 @@ LANDMARK_NAMES = (
 )  # fmt: skip
 """MediaPipe Pose's 33 landmarks, in its order; its ``*_foot_index`` is our ``*_toe``."""
 
+MAX_LANDMARKERS = 4
+"""More are not started, whatever the number of cores: each takes 270 MB."""
+
 _READY = b"GMLW"
+_PIPE_BYTES = 1 << 20
 _WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -36,8 +43,7 @@ class LandmarkError(GenMimicError, RuntimeError):
 class Landmarker:
     """The landmarker's process. A context manager.
 
-    Requests are answered in order; `send` returns at once where the process is idle, so that the next picture can be
-    decoded while this one is worked on.
+    Requests are answered in order.
 
     Raises:
         MissingDependencyError: It is not installed and cannot be.
@@ -54,6 +60,10 @@ class Landmarker:
             )  # fmt: skip
         except OSError as error:
             raise MissingDependencyError(f"cannot start {python}: {error.strerror or error}") from None
+        try:  # fewer turns for a picture; where it cannot be had, it goes in smaller pieces
+            fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
+        except (AttributeError, OSError):
+            pass
         try:
             if self._read(4) != _READY:
                 raise LandmarkError("the pose landmarker said something unexpected")
@@ -141,3 +151,23 @@ class Landmarker:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return f"the pose landmarker's process ended ({code}): {lines[-1][:200] if lines else 'it said nothing'}"
+
+
+def start_landmarkers(count: int | None = None, say: Callable[[str], None] = lambda text: None) -> list[Landmarker]:
+    """Start landmarkers, all at once: one for each core this process may use, at most `MAX_LANDMARKERS`.
+
+    Raises:
+        MissingDependencyError: They are not installed and cannot be.
+    """
+    ensure_python(say)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = count or min(MAX_LANDMARKERS, cores)
+    with ThreadPoolExecutor(count) as pool:
+        starting = [pool.submit(Landmarker) for _ in range(count)]
+    problem = next((one.exception() for one in starting if one.exception() is not None), None)
+    if problem is not None:
+        for one in starting:
+            if one.exception() is None:
+                one.result().close()
+        raise problem
+    return [one.result() for one in starting]

@@ -7,14 +7,18 @@ cuts, repeated pictures, a moving camera and darkness.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
 from genmimic.core.errors import MotionError
-from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS, Landmarker
+from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS, Landmarker, start_landmarkers
 from genmimic.lift.video import VideoReader
 
 DETECT_EVERY_S = 0.5
@@ -27,6 +31,9 @@ _SAME_MEAN, _SAME_P99 = (
 _CUT_LEVEL = 18.0  # mean grey difference of a cut at the least, and
 _CUT_RATIO = 6.0  # how many times that of its neighbours
 _DARK = 12.0  # mean grey level
+_CHUNK, _SHARED = 60, 4  # pictures that one landmarker gets at a time, and how many of them the one before has, too
+_SAME_PERSON = 0.1  # mean distance of landmarks over the person's size
+_CROSS_SHARE, _CROSS_M = 0.03, 0.08  # distance of a landmark, over that size and in m, that is noise
 _CAMERA_SHARE = 0.004  # background shift per frame, as a share of the picture's longer side, of a moving camera
 
 
@@ -98,31 +105,40 @@ def upright(seen: Observation) -> Observation:
 
 
 class _Gauge:
-    """Grey thumbnails in, differences and background shifts out."""
+    """Grey thumbnails in, differences and, once the person's place is known, background shifts out."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
+        self._waiting: deque[tuple[np.ndarray, np.ndarray] | None] = deque()  # of pictures whose person is not known
         self.same = False
         self.difference: list[float] = []
         self.shift: list[float] = []
         self.level: list[float] = []
 
-    def add(self, thumb: np.ndarray, box: np.ndarray | None) -> float:
-        """Return the mean difference to the last picture. ``box`` is the person in the thumbnail's pixels."""
+    def add(self, thumb: np.ndarray) -> float:
+        """Return the mean difference to the last picture."""
         self.level.append(float(thumb.mean()))
         last = self._last
         self._last = thumb
         if last is None or last.shape != thumb.shape:
             self.difference.append(0.0)
-            self.shift.append(0.0)
             self.same = False
+            self._waiting.append(None)
             return 0.0
         change = np.abs(thumb - last)
         difference = float(change.mean())
         self.same = difference < _SAME_MEAN and float(np.percentile(change, 99.0)) < _SAME_P99
         self.difference.append(difference)
-        self.shift.append(0.0 if self.same else self._background_shift(last, thumb, box))
+        if self.same:
+            self.shift.append(0.0)
+        else:
+            self._waiting.append((last, thumb))
         return difference
+
+    def settle(self, box: np.ndarray | None) -> None:
+        """Measure the shift behind the oldest waiting picture; ``box`` is the person in the thumbnail's pixels."""
+        pair = self._waiting.popleft()
+        self.shift.append(0.0 if pair is None else self._background_shift(*pair, box))
 
     def _background_shift(self, last: np.ndarray, now: np.ndarray, box: np.ndarray | None) -> float:
         """Shift of what is not the person, by a least squares fit of the grey gradient; share of the longer side."""
@@ -155,7 +171,7 @@ def observe(
     start_s: float = 0.0,
     end_s: float | None = None,
     point: Sequence[float] | None = None,
-    landmarker: Landmarker | None = None,
+    landmarkers: Sequence[Landmarker] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Observation:
@@ -167,7 +183,7 @@ def observe(
         start_s: See `VideoReader`.
         end_s: See `VideoReader`.
         point: x, y in pixels of the (cropped) original: follow who is there at first, instead of the largest person.
-        landmarker: A running one; it is started for this video when left out.
+        landmarkers: Running ones; as many as there are cores are started for this video when left out.
         progress: Called with (pictures done, pictures in all or 0).
         say: Called with what takes long, one line each.
 
@@ -176,18 +192,17 @@ def observe(
         MotionError: It has fewer than 3 pictures, or nobody was found in enough of them.
         MissingDependencyError: The landmarker or PyAV is not there.
     """
-    with VideoReader(path, crop=crop, start_s=start_s, end_s=end_s) as reader:
-        if landmarker is not None:
-            landmarker.reset()
-            return _observe(reader, path, landmarker, point, progress)
-        with Landmarker(say) as own:
-            return _observe(reader, path, own, point, progress)
+    with ExitStack() as stack:
+        reader = stack.enter_context(VideoReader(path, crop=crop, start_s=start_s, end_s=end_s))
+        if landmarkers is None:
+            landmarkers = [stack.enter_context(one) for one in start_landmarkers(say=say)]
+        return _observe(reader, path, landmarkers, point, progress)
 
 
 def _observe(
     reader: VideoReader,
     path: str | Path,
-    landmarker: Landmarker,
+    landmarkers: Sequence[Landmarker],
     point: Sequence[float] | None,
     progress: Callable[[int, int], None],
 ) -> Observation:
@@ -195,44 +210,199 @@ def _observe(
     times: list[float] = []
     numbers: list[int] = []
     rows: list[np.ndarray | None] = []
-    size, pending = (0, 0), False
-    repeats, people, next_detection = 0, 0, -1.0
-    others: list[np.ndarray] = []
-    last_row: np.ndarray | None = None
+    size = (0, 0)
+    repeats = 0
     cuts: list[int] = []
-    for frame in reader.frames():
-        height, width = frame.image.shape[:2]
-        size = (width, height)
-        small = frame.thumb.shape[1] / width
-        box = None if last_row is None else _box(last_row) * small
-        difference = gauge.add(frame.thumb, box)
-        if times and gauge.same:
-            repeats += 1
-            continue
-        if pending:
-            last_row = landmarker.receive()
-            rows.append(last_row)
-            pending = False
-        recent = gauge.difference[-8:-1]
-        if len(times) > 2 and difference > _CUT_LEVEL and difference > _CUT_RATIO * float(np.median(recent)):
-            cuts.append(len(times))
-            landmarker.reset()
-            last_row, others, next_detection = None, [], -1.0
-        if frame.time_s >= next_detection or last_row is None:
-            found = landmarker.detect(frame.image)
-            next_detection = frame.time_s + DETECT_EVERY_S
-            people = max(people, len(found))
+    with _Watch(landmarkers, reader.info.frames) as watch:
+
+        def settle(new: Iterable[np.ndarray | None]) -> None:
+            for row in new:
+                gauge.settle(None if row is None else _box(row) * small)
+                rows.append(row)
+                progress(numbers[len(rows) - 1] + 1, reader.info.frames)
+
+        for frame in reader.frames():
+            size = (frame.image.shape[1], frame.image.shape[0])
+            small = frame.thumb.shape[1] / size[0]
+            difference = gauge.add(frame.thumb)
+            if times and gauge.same:
+                repeats += 1
+                continue
+            recent = gauge.difference[-8:-1]
+            cut = len(times) > 2 and difference > _CUT_LEVEL and difference > _CUT_RATIO * float(np.median(recent))
+            if cut:
+                cuts.append(len(times))
             at = None if point is None or times else np.asarray(point, float) * reader.scale
-            others = _others(found, last_row, at)
-        image = _hide(frame.image, others, last_row) if others else frame.image
-        landmarker.send(image)
-        pending = True
-        times.append(frame.time_s)
-        numbers.append(frame.number)
-        progress(frame.number + 1, reader.info.frames)
-    if pending:
-        rows.append(landmarker.receive())
-    return _collect(reader, path, gauge, times, numbers, rows, size, repeats, people, cuts)
+            times.append(frame.time_s)
+            numbers.append(frame.number)
+            settle(watch.add(_Picture(frame.time_s, frame.image), fresh=cut or len(times) == 1, point=at))
+        settle(watch.rest())
+        return _collect(reader, path, gauge, times, numbers, rows, size, repeats, watch.people, cuts)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    time_s: float
+    image: np.ndarray
+
+
+class _Follower:
+    """One landmarker that follows one person from picture to picture and hides the others from itself."""
+
+    def __init__(self, landmarker: Landmarker) -> None:
+        self._landmarker = landmarker
+        self._row: np.ndarray | None = None
+        self._others: list[np.ndarray] = []
+        self._next_detection = -1.0
+        self.people = 0
+
+    def forget(self, near: np.ndarray | None = None) -> None:
+        """Search anew; among several people, for whoever has landmarks ``near`` (33, 6)."""
+        self._landmarker.reset()
+        self._row, self._others, self._next_detection = near, [], -1.0
+
+    def follow(self, pictures: Iterable[_Picture], point: np.ndarray | None = None) -> list[np.ndarray | None]:
+        """Return the landmarks of each picture, (33, 6) or None; ``point``: see `observe`, for the first one."""
+        rows: list[np.ndarray | None] = []
+        for picture in pictures:
+            if picture.time_s >= self._next_detection or self._row is None:
+                found = self._landmarker.detect(picture.image)
+                self._next_detection = picture.time_s + DETECT_EVERY_S
+                self.people = max(self.people, len(found))
+                self._others = _others(found, self._row, point)
+            point = None
+            self._landmarker.send(_hide(picture.image, self._others, self._row) if self._others else picture.image)
+            self._row = self._landmarker.receive()
+            rows.append(self._row)
+        return rows
+
+
+@dataclass
+class _Chunk:
+    """Pictures in a row. The first ``shared`` of them are also the last ones of the chunk before."""
+
+    pictures: list[_Picture]
+    fresh: bool
+    point: np.ndarray | None = None
+    shared: int = 0
+    work: Future[list[np.ndarray | None]] | None = None
+
+
+class _Watch:
+    """Landmarks of a stream of pictures by several landmarkers at once, as one that sees all of them would find them.
+
+    A landmarker looks where the person was in the picture before, so pictures are dealt out in chunks. Each begins some
+    pictures early, with a search for the person, and is taken only if it then has the same person as the chunk before;
+    if not, it is done again knowing who is followed. Where two chunks meet, landmarks that nearly agree go over
+    gradually. A single landmarker goes on from chunk to chunk instead.
+
+    Args:
+        landmarkers: Running ones.
+        expected: How many pictures there may be; 0 when unknown.
+    """
+
+    def __init__(self, landmarkers: Sequence[Landmarker], expected: int) -> None:
+        self._count = len(landmarkers)
+        self._free: SimpleQueue[_Follower] = SimpleQueue()
+        self._followers = [_Follower(one) for one in landmarkers]
+        for follower in self._followers:
+            self._free.put(follower)
+        rounds = max(1, -(-expected // (self._count * _CHUNK))) if expected else 1
+        # every landmarker gets as many chunks as the others, so that none waits at the end
+        self._length = min(_CHUNK, max(3 * _SHARED, -(-expected // (self._count * rounds)))) if expected else _CHUNK
+        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="landmarks")
+        self._open: _Chunk | None = None
+        self._working: deque[_Chunk] = deque()
+        self._rows: list[np.ndarray | None] = []  # of the chunk settled last
+        self._near: np.ndarray | None = None
+
+    def __enter__(self) -> _Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def people(self) -> int:
+        """Most people seen at once."""
+        return max(follower.people for follower in self._followers)
+
+    def add(self, picture: _Picture, fresh: bool, point: np.ndarray | None) -> list[np.ndarray | None]:
+        """Take the next picture; return the landmarks that are known by now of the oldest ones not returned yet.
+
+        Args:
+            picture: Of the stream.
+            fresh: It has nothing to do with the one before.
+            point: See `observe`.
+        """
+        chunk = self._open
+        if chunk is None or fresh or len(chunk.pictures) - chunk.shared >= self._length:
+            shared: list[_Picture] = []
+            if chunk is not None:
+                self._start(chunk)
+                shared = [] if fresh or self._count == 1 else chunk.pictures[-_SHARED:]
+            self._open = chunk = _Chunk(shared, fresh, point, len(shared))
+        chunk.pictures.append(picture)
+        known: list[np.ndarray | None] = []
+        while len(self._working) > self._count:
+            known += self._settle(self._working.popleft())
+        return known
+
+    def rest(self) -> list[np.ndarray | None]:
+        """Return the landmarks of all pictures that `add` has not returned."""
+        if self._open is not None:
+            self._start(self._open)
+            self._open = None
+        known: list[np.ndarray | None] = []
+        while self._working:
+            known += self._settle(self._working.popleft())
+        return known + self._rows
+
+    def _start(self, chunk: _Chunk) -> None:
+        forget = chunk.fresh or self._count > 1
+        chunk.work = self._pool.submit(self._follow, chunk, forget, None if chunk.fresh else self._near)
+        self._working.append(chunk)
+
+    def _follow(self, chunk: _Chunk, forget: bool, near: np.ndarray | None) -> list[np.ndarray | None]:
+        follower = self._free.get()
+        try:
+            if forget:
+                follower.forget(near)
+            return follower.follow(chunk.pictures, chunk.point)
+        finally:
+            self._free.put(follower)
+
+    def _settle(self, chunk: _Chunk) -> list[np.ndarray | None]:
+        """Return the rows of the chunk before, which nothing changes any more; keep those of this one."""
+        assert chunk.work is not None
+        before, now = self._rows, chunk.work.result()
+        shared = chunk.shared
+        if shared and not _same_person(before[-1], now[shared - 1]):
+            last = next((row for row in reversed(before[:-shared]) if row is not None), None)
+            now = self._pool.submit(self._follow, chunk, True, last).result()
+        if shared:
+            for number in range(shared):
+                before[number - shared] = _crossed(before[number - shared], now[number], (number + 1) / (shared + 1))
+        self._rows = now[shared:]
+        self._near = next((row for row in reversed(self._rows) if row is not None), None)
+        return before
+
+
+def _same_person(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Return whether two sets of landmarks of one picture, (33, 6) or None, are of the same person, or both of none."""
+    if a is None or b is None:
+        return a is b
+    off = np.linalg.norm(a[:, :2] - b[:, :2], axis=-1)
+    return float(np.average(off, weights=a[:, 2] + 1e-6)) < _SAME_PERSON * float(np.ptp(a[:, :2], axis=0).max())
+
+
+def _crossed(a: np.ndarray | None, b: np.ndarray | None, share: float) -> np.ndarray | None:
+    """Return landmarks (33, 6) that go from ``a`` to ``b``; those that do not agree, as swapped sides, go at once."""
+    if a is None or b is None:
+        return a
+    near = np.linalg.norm(a[:, :2] - b[:, :2], axis=-1) < _CROSS_SHARE * float(np.ptp(a[:, :2], axis=0).max())
+    near &= np.linalg.norm(a[:, 3:] - b[:, 3:], axis=-1) < _CROSS_M
+    return a + share * near[:, None] * (b - a)
 
 
 def _collect(

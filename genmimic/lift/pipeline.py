@@ -27,7 +27,7 @@ def lift_video(
     end_s: float | None = None,
     point: Sequence[float] | None = None,
     steps: Steps | None = None,
-    landmarker: Landmarker | None = None,
+    landmarkers: Sequence[Landmarker] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Lifted:
@@ -43,7 +43,7 @@ def lift_video(
         end_s: Leave out what is later.
         point: x and y in pixels of the person to follow, who is there at the start; the largest one when left out.
         steps: Cleaning steps; all when left out.
-        landmarker: A running one, for many videos.
+        landmarkers: Running ones, for many videos.
         progress: Called with (pictures done, pictures in all or 0).
         say: Called with what takes long, one line each.
 
@@ -58,7 +58,7 @@ def lift_video(
     if start_s < 0.0 or (end_s is not None and end_s <= start_s):
         raise ConfigError(f"the part from {start_s:g} to {end_s} s is empty")
     seen = observe(
-        path, crop=crop, start_s=start_s, end_s=end_s, point=point, landmarker=landmarker, progress=progress, say=say
+        path, crop=crop, start_s=start_s, end_s=end_s, point=point, landmarkers=landmarkers, progress=progress, say=say
     )
     focal_px = None if focal is None else focal * max(seen.size)
     name = Path(path).stem

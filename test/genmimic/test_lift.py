@@ -297,7 +297,7 @@ class FakeLandmarker:
 
 
 def watch(path, **options):
-    options.setdefault("landmarker", FakeLandmarker())
+    options.setdefault("landmarkers", [FakeLandmarker()])
     return observe(path, **options)
 
 
@@ -331,7 +331,7 @@ def test_repeated_pictures_are_left_out_and_times_made_even(tmp_path):
 def test_a_cut_keeps_the_longer_part(tmp_path):
     images = [scene(n) for n in range(10)] + [255 - scene(n, seed=5) for n in range(16)]
     fake = FakeLandmarker()
-    seen = watch(write_video(tmp_path / "a.mp4", images), landmarker=fake)
+    seen = watch(write_video(tmp_path / "a.mp4", images), landmarkers=[fake])
     assert seen.cuts_s == (pytest.approx(10 / 30, abs=0.01),) and len(seen) == 16
     assert any("cut at 0.33 s" in note for note in seen.notes) and fake.resets >= 2
 
@@ -345,12 +345,12 @@ def test_a_moving_camera_is_noticed_and_a_still_one_is_not(tmp_path):
 
 def test_other_people_are_reported_and_hidden(tmp_path):
     fake = FakeLandmarker(people=2)
-    seen = watch(write_video(tmp_path / "a.mp4", [scene(n) for n in range(5)]), landmarker=fake)
+    seen = watch(write_video(tmp_path / "a.mp4", [scene(n) for n in range(5)]), landmarkers=[fake])
     assert seen.people == 2 and any("2 people" in note for note in seen.notes)
     shown = fake.shown[-1]
     assert (shown[100, 265:275] == 114).all() and not (shown[100, 100:110] == 114).all()
     fake = FakeLandmarker(people=2)
-    watch(tmp_path / "a.mp4", landmarker=fake, point=[270.0, 100.0])
+    watch(tmp_path / "a.mp4", landmarkers=[fake], point=[270.0, 100.0])
     assert not (fake.shown[0][100, 265:275] == 114).all(), "the one pointed at is the one to follow"
 
 
