@@ -53,7 +53,7 @@ EXIT_GOOD, EXIT_BAD = 0, 1
 ATTEMPTS = 6
 """How often the motion is tried to be reached: a machine that is too busy damps the robot before anything was done."""
 
-SETTLE_S = 0.5, 1.5
+SETTLE_S = 0.3, 1.1
 """How long the motion plays before something goes wrong: another time in each repetition, spread over this span."""
 
 CLEARANCE_M = 0.01
@@ -213,11 +213,12 @@ class Trial:
 
 @dataclass
 class Result:
-    """What came of a case."""
+    """What came of a case: trials, how many were void, and why the last one was."""
 
     case: Case
     trials: list[Trial] = field(default_factory=list)
     void: int = 0
+    trouble: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return it as plain JSON types."""
@@ -238,7 +239,7 @@ class Result:
             "outside": sum(sum(trial.outside.values()) for trial in trials),
             "outside_kinds": sorted({name for trial in trials for name in trial.outside}),
             "after": _common([_after(trial.after) for trial in trials]),
-            "problems": sorted({trial.problem for trial in trials if trial.problem}),
+            "problems": sorted({trial.problem for trial in trials} - {""}) or [self.trouble] * (not trials),
         }
 
 
@@ -748,12 +749,15 @@ TWIN_PRIORITY = 45
 
 _LOOK_S = 0.005
 
-STALL_MS = 20.0
-"""A trial during which the machine stood still for longer is void, whatever came of it, and is made again; so is one
-that did not get as far as the fault."""
+STALL_MS = 50.0
+"""A trial during which the machine stood still for longer, the shortest limit of any rule, is void, whatever came of
+it, and is made again; so is one that did not get as far as the fault."""
 
-VOID_TRIES = 4
-"""How often; then it counts as it is."""
+VOID_TRIES = 3
+"""How often in a row; then other faults come first."""
+
+EXTRA_ROUNDS = 5
+"""Rounds beyond those asked for, for faults whose trials were void."""
 
 PRIORITY = 35
 """Real-time priority of the drill itself, where permitted: below the nodes, above whatever keeps the machine busy."""
@@ -988,30 +992,31 @@ def _all(drill: Drill, results: list[Result], args: argparse.Namespace, folder: 
     """Run every case once, then every case again, so that all have been tried alike when time is up."""
     show = sys.stderr.isatty()
     end = time.monotonic() + 60.0 * args.minutes if args.minutes else math.inf
-    for repetition in range(args.repeat):
+    for repetition in range(args.repeat + EXTRA_ROUNDS):
         for number, result in enumerate(results, 1):
-            if len(result.trials) > repetition:
+            if len(result.trials) >= min(repetition + 1, args.repeat):
                 continue
-            if time.monotonic() > end:
-                return
             if show:
                 text = f"{repetition + 1}/{args.repeat} {number}/{len(results)} {result.case.name}"
                 print(f"\r{text:<70}", end="", file=sys.stderr, flush=True)
-            for left in reversed(range(VOID_TRIES)):
+            for _ in range(VOID_TRIES):
+                if time.monotonic() > end:
+                    return
                 try:
-                    trial, void = drill.trial(result.case, repetition), False
+                    trial, void = drill.trial(result.case, len(result.trials)), False
                 except DrillError as error:
                     problem = f"the motion was not reached: {error}"
                     trial, void = Trial("-", [], "", None, None, {}, {}, False, problem), True
-                if not left or not (void or trial.stall_ms > STALL_MS):
-                    break
-                result.void += 1
+                void = void or trial.stall_ms > STALL_MS
+                if void:
+                    result.void, result.trouble = result.void + 1, trial.problem or "the machine stood still"
+                else:
+                    result.trials.append(trial)
                 if folder is not None:
-                    folder.add(result.case, trial, void=True)
-            result.trials.append(trial)
-            if folder is not None:
-                folder.add(result.case, trial)
-                folder.write(summary(results, args.repeat))
+                    folder.add(result.case, trial, void)
+                    folder.write(summary(results, args.repeat))
+                if not void:
+                    break
     if show:
         print(f"\r{'':<70}\r", end="", file=sys.stderr, flush=True)
 

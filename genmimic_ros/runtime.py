@@ -297,11 +297,15 @@ class Ears:
                     self._heard[topic] = taken[0], time.monotonic_ns()
 
     def newest(self, topic: str, within_s: float) -> Any:
-        """Return the newest message of ``topic``, None when none was taken for ``within_s``."""
+        """Return the newest message of ``topic``; None when none was taken for ``within_s``, or it is none at all."""
         raw, taken_ns = self._heard.get(topic, (b"", 0))
         if not raw or time.monotonic_ns() - taken_ns > within_s * _NS:
             return None
-        return deserialize_message(raw, self._subscriptions[topic].msg_type)
+        try:
+            return deserialize_message(raw, self._subscriptions[topic].msg_type)
+        except Exception:  # a stranger's bytes, cut off or random; the type of the error differs between ROS versions
+            del self._heard[topic]
+            return None
 
     def destroy(self) -> None:
         """Hear no more."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from genmimic.core.errors import ConfigError
 from genmimic.core.modes import APPLIED, ARMED, DAMPING, Mode
 from genmimic.core.robot import Robot
-from genmimic.core.state import JointCommand, RobotState, damping_command, position_command
+from genmimic.core.state import JointCommand, RobotState, all_finite, damping_command, position_command
 
 _S = 1e-9  # s per ns
 
@@ -71,8 +72,7 @@ class GateResult:
     reason: str
 
 
-@dataclass(frozen=True)
-class _View:
+class _View(NamedTuple):
     """One step: what is asked for, what is measured, and where the gate is."""
 
     now_ns: int
@@ -87,6 +87,7 @@ class _View:
     policy_speaks: bool
     applied_s: float  # how long the policy's commands have been asked for
     shape: tuple[int, ...]
+    sound: JointCommand | None  # the last command that was found so: it comes again until the policy's next one
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,13 @@ def _command_age(view: _View) -> str:
 
 
 def _command_sound(view: _View) -> str:
-    if view.command is None:
+    if view.command is None or view.command is view.sound:
         return ""
     for name in ("joint_pos", "joint_vel", "joint_torque", "kp", "kd"):
         value = getattr(view.command, name)
         if np.shape(value) != view.shape:
             return f"the command's {name} has shape {np.shape(value)}, expected {view.shape}"
-        if not np.isfinite(value).all():
+        if not all_finite(value):
             return f"the command's {name} is not finite"
     return ""
 
@@ -224,7 +225,9 @@ class CommandGate:
         self._ramp: tuple[np.ndarray, int, float] | None = None  # from pose (J,), start ns, seconds
         self._ramp_weight = 0.0
         self._damp: tuple[JointCommand, np.ndarray, int] | None = None  # last stiff command, pose (J,), start ns
+        self._limp: JointCommand | None = None  # what that ends in
         self._policy_speaks = False
+        self._sound: JointCommand | None = None
         self._taken: int | None = None  # sequence of the policy's command in force
         ahead = self._config.limit_torque_ratio * robot.joint_effort / robot.kp
         self._lower, self._upper = robot.joint_lower - ahead, robot.joint_upper + ahead
@@ -263,7 +266,7 @@ class CommandGate:
             command_received_ns: When it came.
             state: What the robot measures now.
         """
-        if state is not None and state.joint_pos.shape == self._pose.shape and np.isfinite(state.joint_pos).all():
+        if state is not None and state.joint_pos.shape == self._pose.shape and all_finite(state.joint_pos):
             self._pose = state.joint_pos
         if mode is Mode.DISARMED and self._alive(now_ns, heartbeat_received_ns):
             self._tripped = ""
@@ -298,13 +301,14 @@ class CommandGate:
         applied_s = (now_ns - self._since_ns) * _S if self._mode in APPLIED else 0.0
         view = _View(
             now_ns, mode, heartbeat_ns, command, command_ns, state, self._config, self._mode, self.standing,
-            self._policy_speaks, applied_s, self._pose.shape,
+            self._policy_speaks, applied_s, self._pose.shape, self._sound,
         )  # fmt: skip
         for rule in RULES:
             if rule.modes is None or mode in rule.modes:
                 problem = rule.broken(view)
                 if problem:
                     return problem
+        self._sound = command if mode in APPLIED else None
         return ""
 
     # what then -------------------------------------------------------------------------------------
@@ -314,15 +318,20 @@ class CommandGate:
             # a pose that is measured wrongly must not pull: no further than any other command may go
             step, target = self._config.target_step_rad, self._last.joint_pos
             pose = np.clip(self._pose, target - step, target + step) if self._last.kp.any() else self._pose
-            self._damp = (self._last, np.clip(pose, self._lower, self._upper), now_ns)
+            self._damp, self._limp = (self._last, np.clip(pose, self._lower, self._upper), now_ns), None
         before, pose, since_ns = self._damp
         ramp = self._config.damping_ramp_s
         done = 1.0 if ramp == 0.0 else min(1.0, max(0.0, (now_ns - since_ns) * _S / ramp))
-        command = damping_command(self._robot, pose, self._config.damping_kd)
-        if done < 1.0:
-            command = replace(
-                command, kp=(1.0 - done) * before.kp, kd=before.kd + done * (command.kd - before.kd)
-            )  # fmt: skip
+        if done >= 1.0 and self._limp is not None:
+            command = self._limp
+        else:
+            command = damping_command(self._robot, pose, self._config.damping_kd)
+            if done < 1.0:
+                command = replace(
+                    command, kp=(1.0 - done) * before.kp, kd=before.kd + done * (command.kd - before.kd)
+                )  # fmt: skip
+            else:
+                self._limp = command
         self._ramp, self._policy_speaks, self._taken = None, False, None
         return self._send(now_ns, command, mode, reason, braking=True)
 
@@ -375,5 +384,8 @@ class CommandGate:
             self._since_ns = now_ns  # READY, MIMIC and HOLD are one stretch
         self._mode = mode
         self._sequence += 1
-        self._last = replace(command, stamp_ns=now_ns, sequence=self._sequence)
+        self._last = JointCommand(  # `replace` takes three times as long
+            now_ns, self._sequence, command.joint_pos, command.joint_vel, command.joint_torque, command.kp, command.kd,
+            command.action,
+        )  # fmt: skip
         return GateResult(self._last, mode, reason)

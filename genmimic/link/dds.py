@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,8 +52,7 @@ _domains: dict[int, tuple[str, Domain]] = {}  # Cyclone allows one configuration
 _domains_lock = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One received message: its bytes, when its writer sent it (system clock, ns), and a handle of that writer."""
 
     data: bytes
@@ -94,7 +92,7 @@ class RawReader:
     def take(self) -> list[Sample]:
         """Return what has come since the last call, oldest first, at most the reader's depth."""
         found = ddspy_take(self._ref, _ANY, self._depth)
-        if isinstance(found, int):
+        if not found or isinstance(found, int):
             return []
         return [
             Sample(data, info.source_timestamp, info.publication_handle) for data, info in found if info.valid_data

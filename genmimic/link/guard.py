@@ -40,6 +40,7 @@ _N = G1_23DOF.num_joints
 _PAGE = np.dtype(
     [("count", "<u8"), ("mode_machine", "<u4"), ("taken", "<u4"), ("numbers", "<f8", (3, _N))], align=True
 )  # numbers: position, kp, kd
+_COUNT_AT, _TAKEN_AT = (int(_PAGE.fields[name][1]) for name in ("count", "taken"))  # type: ignore[index]
 
 
 class Guard:
@@ -56,6 +57,11 @@ class Guard:
         os.ftruncate(handle, _PAGE.itemsize)
         self._map = mmap.mmap(handle, _PAGE.itemsize)
         self._page = np.frombuffer(self._map, _PAGE)[0]
+        whole = memoryview(self._map)  # a record's fields take ten times as long
+        self._count = whole[_COUNT_AT : _COUNT_AT + 8].cast("Q")
+        self._taken = whole[_TAKEN_AT : _TAKEN_AT + 4].cast("I")
+        self._fed: tuple[np.ndarray, ...] = ()  # what the page holds
+        self._machine: int | None = None
         command = [sys.executable, "-m", "genmimic.link.guard", str(handle), "--interface", interface]
         command += ["--domain", str(domain), "--kd", str(gate.damping_kd), "--ramp", str(gate.damping_ramp_s)]
         self._alive, self._looked_s = True, 0.0
@@ -78,15 +84,17 @@ class Guard:
     @property
     def taken(self) -> bool:
         """Whether the guard has begun to damp."""
-        return bool(self._page["taken"])
+        return bool(self._taken[0])
 
     def feed(self, command: JointCommand, mode_machine: int | None) -> None:
         """Tell the guard the command that has just been written."""
-        page = self._page
-        numbers = page["numbers"]
-        numbers[0], numbers[1], numbers[2] = command.joint_pos, command.kp, command.kd
-        page["mode_machine"] = mode_machine or 0
-        page["count"] += 1
+        fed = self._fed
+        if not (fed and command.joint_pos is fed[0] and command.kp is fed[1] and command.kd is fed[2]):
+            numbers = self._page["numbers"]
+            numbers[0], numbers[1], numbers[2] = self._fed = command.joint_pos, command.kp, command.kd
+        if mode_machine != self._machine:
+            self._page["mode_machine"], self._machine = mode_machine or 0, mode_machine
+        self._count[0] += 1
 
     def dismiss(self) -> None:
         """Tell it that all is well: the bridge has damped by itself and ends."""

@@ -203,6 +203,7 @@ class WireLog:
         self.last_ns: int | None = None
         self.longest_gap_ns = 0
         self.stiff_after_limp = 0
+        self.stiffest = 0.0
         self._ages_us: array[int] = array("L")
         self._gaps_us: array[int] = array("L")
 
@@ -240,6 +241,7 @@ class WireLog:
                 self.outside[name] = self.outside.get(name, 0) + 1
         self.commands += 1
         ratio = float((command.kp / robot.kp).max())
+        self.stiffest = max(self.stiffest, ratio)
         if sent_ns > self.begin_ns:
             if self.first_fading_ns is None and ratio < 0.999:
                 self.first_fading_ns = sent_ns
@@ -265,6 +267,7 @@ class WireLog:
             "first_fading_ms": since(self.first_fading_ns),
             "first_limp_ms": since(self.first_limp_ns),
             "stiff_after_limp": self.stiff_after_limp,
+            "stiffest": round(self.stiffest, 4),
             "longest_gap_ms": round(self.longest_gap_ns / 1e6, 3),
             "age_ms": _spread(self._ages_us),
             "period_ms": _spread(self._gaps_us),

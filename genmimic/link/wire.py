@@ -12,8 +12,11 @@ bytes and the checksum over 250/522 words as measured against Unitree's helper.
 
 from __future__ import annotations
 
+import math
+import struct
 import zlib
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -130,7 +133,7 @@ BMS_STATE_SAMPLE = _struct(
 )
 """BmsState_ on the wire, header included. It has no checksum."""
 
-_TICK_AT, _IMU_AT, _MOTORS_AT = 16, 20, 72
+_IMU_AT, _MOTORS_AT = 20, 72
 REMOTE_AT = 2032
 """Where a LowState sample carries the remote, in bytes."""
 
@@ -179,6 +182,24 @@ def read_low_state(data: bytes) -> Array | None:
     return _view(data, LOW_STATE_SAMPLE)
 
 
+class LowStateHead(NamedTuple):
+    """What decides about a LowState sample before its numbers are looked at."""
+
+    mode_machine: int
+    tick: int
+    crc: int
+
+
+_LOW_STATE_HEAD = struct.Struct("<13xB2xI2068xI")
+
+
+def low_state_head(data: bytes) -> LowStateHead | None:
+    """Return the head of a LowState sample, or None if it is none; a tenth of the time of a record's fields."""
+    if len(data) < LOW_STATE_SAMPLE.itemsize or data[:2] != HEADER[:2]:
+        return None
+    return LowStateHead._make(_LOW_STATE_HEAD.unpack_from(data))
+
+
 def read_low_cmd(data: bytes) -> Array | None:
     """Return a LowCmd sample as a record (`LOW_CMD_SAMPLE`) that looks into ``data``, or None if it is none."""
     return _view(data, LOW_CMD_SAMPLE)
@@ -187,6 +208,11 @@ def read_low_cmd(data: bytes) -> Array | None:
 def read_bms_state(data: bytes) -> Array | None:
     """Return a BmsState sample as a record (`BMS_STATE_SAMPLE`) that looks into ``data``, or None if it is none."""
     return _view(data, BMS_STATE_SAMPLE)
+
+
+_F4, _I2 = np.dtype("<f4"), np.dtype("<i2")
+_TICK_AND_IMU = struct.Struct("<16xI10f")
+_NO_QUAT = (math.nan,) * 4
 
 
 class LowStateReader:
@@ -198,12 +224,12 @@ class LowStateReader:
     def __init__(self, robot: Robot) -> None:
         first: Array = _MOTORS_AT // 4 + MOTOR_STATE.itemsize // 4 * robot.motor_slots
         self._measured = np.stack([first + 1, first + 2, first + 4])  # q, dq, tau_est, in words
-        self._temperatures = 2 * first[:, None] + np.array([10, 11])  # in half words
+        self._temperatures: tuple[Array, Array] = (2 * first + 10, 2 * first + 11)  # in half words
 
     def motors(self, data: bytes) -> Array:
         """Return position in rad, speed in rad/s and torque in N m of each joint. Shape (3, J)."""
         with np.errstate(invalid="ignore"):  # strangers may send anything; the gate looks for NaN
-            return np.frombuffer(data, "<f4", 523)[self._measured].astype(float)
+            return np.frombuffer(data, _F4, 523).take(self._measured).astype(float)
 
     def state(
         self, data: bytes, stamp_ns: int = 0, battery: float = float("nan"), motors: Array | None = None
@@ -213,22 +239,16 @@ class LowStateReader:
         An orientation that is none, such as the zeros of a dead IMU, becomes NaN: zeros would pass for upright.
         """
         joint_pos, joint_vel, joint_torque = self.motors(data) if motors is None else motors
-        with np.errstate(invalid="ignore"):
-            imu: Array = np.frombuffer(data, "<f4", 10, _IMU_AT).astype(float)
-        w, x, y, z = imu[:4].tolist()
+        tick, *numbers = _TICK_AND_IMU.unpack_from(data)
+        w, x, y, z = numbers[:4]
         if not 0.9 < w * w + x * x + y * y + z * z < 1.1:
-            imu[:4] = np.nan
+            numbers[:4] = _NO_QUAT
+        imu: Array = np.array(numbers)
+        halves = np.frombuffer(data, _I2, 1046)
+        first, second = self._temperatures
+        temperature = np.maximum(halves.take(first), halves.take(second)).astype(float)
         return RobotState(
-            stamp_ns=stamp_ns,
-            tick=int.from_bytes(data[_TICK_AT : _TICK_AT + 4], "little"),
-            joint_pos=joint_pos,
-            joint_vel=joint_vel,
-            joint_torque=joint_torque,
-            joint_temperature=np.frombuffer(data, "<i2", 1046)[self._temperatures].max(1).astype(float),
-            base_quat_w=imu[:4],
-            base_ang_vel_b=imu[4:7],
-            base_lin_acc_b=imu[7:10],
-            battery=battery,
+            stamp_ns, tick, joint_pos, joint_vel, joint_torque, temperature, imu[:4], imu[4:7], imu[7:], battery
         )
 
 
@@ -263,23 +283,27 @@ class LowCmdWriter:
         on[self._slots] = 1
         self.sample["first_mode"] = on[0]
         self.sample["modes"]["mode"] = on[1:]
+        self._filled: tuple[Any, ...] = ()
 
     def fill(self, command: JointCommand, mode_machine: int) -> Array:
         """Write a command, with its checksum, and return the whole sample as bytes (1004,), valid until the next call.
+
+        One whose arrays are those of the last call is there already: a command is a value, its arrays never change.
 
         Args:
             command: In the order of the robot's joints.
             mode_machine: Of the robot, as it reports it.
         """
         buffer, slots = self.buffer, self._slots
-        for column, values in zip(
-            self._columns,
-            (command.joint_pos, command.joint_vel, command.joint_torque, command.kp, command.kd),
-            strict=True,
-        ):
-            column[slots] = values
+        values = command.joint_pos, command.joint_vel, command.joint_torque, command.kp, command.kd
+        if self._filled and self._filled[5] == mode_machine and all(map(is_, values, self._filled)):
+            return buffer
+        self._filled = ()  # until it is whole
+        for column, numbers in zip(self._columns, values, strict=True):
+            column[slots] = numbers
         buffer[4], buffer[5] = 0, mode_machine  # mode_pr 0: serial pitch and roll joints
         self.sample["crc"] = low_cmd_crc(buffer)
+        self._filled = (*values, mode_machine)
         return buffer
 
 

@@ -33,6 +33,8 @@ from genmimic_ros.srv import LoadMotion
 TELL_HZ = 8.0
 """How often mode, error and timing are taken; the page asks for them four times a second."""
 
+_MODES = frozenset(Mode)
+
 STATE_TIMEOUT_S = 0.5
 """An older pose is not drawn again."""
 
@@ -91,7 +93,7 @@ class ViewerNode(TickNode):
         goal = self._ears.newest("goal_keypoints", 1.0) if looked_at else None
         self._count += 1
         safety = self._ears.newest("safety_status", 1.0) if self._count % self._tell_every == 0 else None
-        if safety is not None:
+        if safety is not None and safety.mode in _MODES:
             self._view.hear(self._status(safety, goal))
         self._view.draw(self._pose(goal) if looked_at else None)
 

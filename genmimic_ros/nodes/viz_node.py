@@ -15,7 +15,6 @@ from std_msgs.msg import ColorRGBA, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from genmimic.core.kinematics import forward_kinematics, lowest_sole_height
-from genmimic.core.modes import Mode
 from genmimic.core.robot import G1_23DOF
 from genmimic.core.rotation import quat_from_axis_angle, quat_multiply
 from genmimic.sim.urdf import IMU_LINK, build_urdf
@@ -23,6 +22,7 @@ from genmimic.view.overlay import TAUT_N, contacts, heat, rope
 from genmimic_ros.conversions import (
     WORLD_FRAME,
     goal_from_msg,
+    mode_name,
     point_to_msg,
     quat_to_msg,
     state_from_msg,
@@ -183,7 +183,7 @@ class VizNode(TickNode):
     def _caption(self, error_m: float) -> str:
         words = []
         if self._safety is not None:
-            words.append(Mode(self._safety.mode).name)
+            words.append(mode_name(self._safety.mode))
         if self._goal is not None and self._goal.total_frames > 0:
             words.append(f"{self._goal.motion} {self._goal.frame}/{self._goal.total_frames}")
         if np.isfinite(error_m):

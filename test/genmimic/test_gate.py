@@ -11,7 +11,7 @@ from genmimic.core.errors import ConfigError
 from genmimic.core.gate import CommandGate, GateConfig, Heartbeat
 from genmimic.core.modes import APPLIED, DAMPING, Mode
 from genmimic.core.robot import G1_23DOF as ROBOT
-from genmimic.core.state import RobotState, position_command
+from genmimic.core.state import RobotState, all_finite, position_command
 
 MS = 1_000_000
 ZERO = np.zeros(23)
@@ -399,3 +399,13 @@ def test_settings_are_checked(item):
     for bad in (item.metadata["low"] - 0.1, item.metadata["high"] * 2 + 1, math.nan):
         with pytest.raises(ConfigError, match=item.name):
             GateConfig(**{item.name: bad})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_a_number_that_is_none_is_found_wherever_it_is(bad):
+    for at in range(23):
+        values = np.linspace(-3.0, 3.0, 23)
+        assert all_finite(values) and all_finite(1e30 * values)
+        values[at] = bad
+        assert not all_finite(values)
+    assert not all_finite(np.array([np.inf, -np.inf])), "they do not cancel"

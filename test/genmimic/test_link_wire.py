@@ -152,6 +152,32 @@ def test_a_dead_imu_does_not_look_upright(quat):
     assert not READER.state(data).is_finite()
 
 
+def test_the_head_says_what_the_record_says():
+    rng = np.random.default_rng(3)
+    for size in (0, 3, 2091, 2092, 2096):
+        data = wire.HEADER[: min(4, size)] + rng.bytes(max(0, size - 4))
+        head, record = wire.low_state_head(data), wire.read_low_state(data)
+        assert (head is None) == (record is None) == (size < 2092)
+        if head is not None and record is not None:
+            assert head == (record["mode_machine"], record["tick"], record["crc"])
+    assert wire.low_state_head(b"\x00\x03" + bytes(2090)) is None, "another encapsulation"
+
+
+def test_a_command_that_comes_again_is_not_packed_again_and_each_new_one_is():
+    rng, writer = np.random.default_rng(4), wire.LowCmdWriter(ROBOT)
+    first, second = random_command(rng), random_command(rng)
+    whole = wire.LowCmdWriter(ROBOT).fill(first, 4).tobytes()
+    for _ in range(2):
+        assert writer.fill(first, 4).tobytes() == whole
+    later = dataclasses.replace(first, stamp_ns=1, sequence=2)
+    assert writer.fill(later, 4).tobytes() == whole, "stamp and sequence are not on the wire"
+    assert writer.fill(first, 10).tobytes() == wire.LowCmdWriter(ROBOT).fill(first, 10).tobytes() != whole
+    for name in ("joint_pos", "joint_vel", "joint_torque", "kp", "kd"):
+        changed = dataclasses.replace(first, **{name: getattr(second, name)})
+        expected = wire.LowCmdWriter(ROBOT).fill(changed, 4).tobytes()
+        assert writer.fill(first, 4).tobytes() == whole and writer.fill(changed, 4).tobytes() == expected != whole
+
+
 def test_whatever_comes_nothing_breaks():
     rng = np.random.default_rng(5)
     good = wire.LowStateWriter().fill(random_state(rng), ROBOT, 4, bytes(40), 54.0).tobytes()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the drill makes of its trials: verdicts, tables, and a folder that goes on where it was left."""
 
+import argparse
 import json
 
 import pytest
@@ -96,6 +97,37 @@ def test_the_folder_goes_on_where_it_was_left(tmp_path):
         in (tmp_path / "drill" / "drill.md").read_text()
     )
     assert "stiff again" in table(report["faults"])
+
+
+def test_void_trials_are_kept_and_do_not_count(tmp_path):
+    case, folder = CASES[0], Folder(tmp_path)
+    folder.add(case, trial(stall_ms=80.0, good=False, problem="nothing happened"), void=True)
+    again = Result(case)
+    folder.read([again])
+    assert again.trials == [] and again.void == 1
+    report = summary([again], 1)
+    assert report["void"] == 1 and not report["success"] and not report["complete"]
+    again.trouble = "the machine stood still"
+    assert again.row()["problems"] == ["the machine stood still"], "there is nothing else to tell"
+    again.trials.append(trial())
+    assert again.row()["problems"] == []
+
+
+def test_a_trial_is_made_until_the_machine_lets_it(monkeypatch):
+    """Void ones are made again, others come first after some, and an extra round catches up."""
+
+    class Fake:
+        made = 0
+
+        def trial(self, case, repetition):
+            Fake.made += 1
+            if case is CASES[0] and Fake.made <= drill.VOID_TRIES:
+                raise drill.DrillError("DAMPED")
+            return trial(stall_ms=drill.STALL_MS + 1.0 if case is CASES[1] and Fake.made == 4 else 0.0)
+
+    results = [Result(case) for case in CASES[:2]]
+    drill._all(Fake(), results, argparse.Namespace(repeat=1, minutes=0.0), None)
+    assert [(len(result.trials), result.void) for result in results] == [(1, drill.VOID_TRIES), (1, 1)]
 
 
 def test_a_damaged_folder_is_refused(tmp_path):
