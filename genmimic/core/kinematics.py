@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forward kinematics of links and keypoints, with velocities; NumPy or torch, batched.
 
-Links of equal depth are computed together, so the cost is six small array steps, not 24.
+Only orientations go down the tree, links of equal depth together. Positions and velocities are sums along each link's
+path from the root, and thus one product with a constant matrix.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from genmimic.core.arrays import Array, array_namespace, constant_like
+from genmimic.core.arrays import Array, array_namespace, constant_like, take_rows
 from genmimic.core.robot import Robot
 from genmimic.core.rotation import cross, quat_multiply, quat_rotate
 
@@ -34,53 +35,64 @@ class KeypointState:
 
 
 @dataclass(frozen=True)
-class _Level:
-    """Links of one depth: where their parents stand in the level above, and their joints."""
-
-    parent_idx: np.ndarray
-    joint_idx: np.ndarray
-    offset: np.ndarray  # (n, 3)
-    quat: np.ndarray  # (n, 4)
-    axis: np.ndarray  # (n, 3)
-
-
-@dataclass(frozen=True)
 class _Tree:
-    levels: tuple[_Level, ...]
+    """A robot as arrays, one row a joint; every link but the root hangs on exactly one joint.
+
+    Attributes:
+        levels: For each depth below the root: where the parents stand in the level above, and the joints.
+        to_link_order: From links sorted by depth to the robot's order.
+        link_idx, parent_idx: Of the link behind each joint, and of the one before it. Shape (J,).
+        offset, quat, axis: Of that link in its parent's frame; the axis in its own. Shapes (J, 3), (J, 4), (J, 3).
+        path_to_link: 1 where a joint lies between the root and a link. Shape (J, L).
+        sole_drop: From the centre of a sole's sphere to its lowest point on a level floor. Shape (S, 3).
+    """
+
+    levels: tuple[tuple[np.ndarray, np.ndarray], ...]
     to_link_order: np.ndarray
+    link_idx: np.ndarray
+    parent_idx: np.ndarray
+    offset: np.ndarray
+    quat: np.ndarray
+    axis: np.ndarray
+    path_to_link: np.ndarray
     keypoint_link_idx: np.ndarray
     keypoint_offset: np.ndarray  # (K, 3)
     sole_link_idx: np.ndarray
     sole_offset: np.ndarray  # (S, 3)
-    sole_drop: np.ndarray  # (S, 3), from a sphere's centre to its lowest point on a level floor
+    sole_drop: np.ndarray
 
 
 @lru_cache(maxsize=8)
 def _tree(robot: Robot) -> _Tree:
-    depth: dict[str | None, int] = {None: -1}
-    for link in robot.links:
-        depth[link.name] = depth[link.parent] + 1
+    names, links = robot.link_names, {link.name: link for link in robot.links}
     joint_of = {joint.link: idx for idx, joint in enumerate(robot.joints)}
-    levels = []
+    paths: dict[str, tuple[str, ...]] = {}  # from the root, excluded, to the link, included
+    for name in names:  # parents come first
+        parent = links[name].parent
+        paths[name] = () if parent is None else (*paths[parent], name)
+
     above = [robot.links[0].name]
-    order = list(above)
-    for level in range(1, max(depth.values()) + 1):
-        links = [link for link in robot.links if depth[link.name] == level]
-        joint_idx = np.array([joint_of[link.name] for link in links])
-        levels.append(
-            _Level(
-                parent_idx=np.array([above.index(str(link.parent)) for link in links]),
-                joint_idx=joint_idx,
-                offset=np.array([link.pos for link in links]),
-                quat=np.array([np.array(link.quat) / np.linalg.norm(link.quat) for link in links]),
-                axis=np.array([robot.joints[idx].axis for idx in joint_idx]),
-            )
-        )
-        above = [link.name for link in links]
-        order += above
+    order, levels = list(above), []
+    for depth in range(1, max(map(len, paths.values())) + 1):
+        level = [name for name in names if len(paths[name]) == depth]
+        parents = np.array([above.index(str(links[name].parent)) for name in level])
+        levels.append((parents, np.array([joint_of[name] for name in level])))
+        above = level
+        order += level
+
+    path_to_link = np.zeros((robot.num_joints, len(names)))
+    for column, name in enumerate(names):
+        path_to_link[[joint_of[link] for link in paths[name]], column] = 1.0
+    moved = [links[joint.link] for joint in robot.joints]
     return _Tree(
         levels=tuple(levels),
-        to_link_order=np.array([order.index(name) for name in robot.link_names]),
+        to_link_order=np.array([order.index(name) for name in names]),
+        link_idx=robot.link_idx([link.name for link in moved]),
+        parent_idx=robot.link_idx([str(link.parent) for link in moved]),
+        offset=np.array([link.pos for link in moved]),
+        quat=np.array([np.array(link.quat) / np.linalg.norm(link.quat) for link in moved]),
+        axis=np.array([joint.axis for joint in robot.joints]),
+        path_to_link=path_to_link,
         keypoint_link_idx=robot.link_idx([keypoint.link for keypoint in robot.keypoints]),
         keypoint_offset=np.array([keypoint.offset for keypoint in robot.keypoints]),
         sole_link_idx=robot.link_idx([sole.link for sole in robot.soles]),
@@ -113,16 +125,14 @@ def forward_kinematics(
         robot, root_pos, root_quat, joint_pos, root_lin_vel, root_ang_vel, joint_vel
     )
     tree = _tree(robot)
-    idx = constant_like(tree.keypoint_link_idx, root_pos)
-    arm = quat_rotate(quat[..., idx, :], constant_like(tree.keypoint_offset, root_pos))
+    idx = tree.keypoint_link_idx
+    quat = take_rows(quat, idx)
+    arm = quat_rotate(quat, constant_like(tree.keypoint_offset, root_pos))
+    pos = take_rows(pos, idx) + arm
     if lin_vel is None or ang_vel is None:
-        return KeypointState(pos[..., idx, :] + arm, quat[..., idx, :])
-    return KeypointState(
-        pos[..., idx, :] + arm,
-        quat[..., idx, :],
-        lin_vel[..., idx, :] + cross(ang_vel[..., idx, :], arm),
-        ang_vel[..., idx, :],
-    )
+        return KeypointState(pos, quat)
+    ang_vel = take_rows(ang_vel, idx)
+    return KeypointState(pos, quat, take_rows(lin_vel, idx) + cross(ang_vel, arm), ang_vel)
 
 
 def link_kinematics(
@@ -140,36 +150,30 @@ def link_kinematics(
     """
     xp = array_namespace(root_pos, joint_pos)
     tree = _tree(robot)
-    half = 0.5 * joint_pos
-    cos, sin = xp.cos(half), xp.sin(half)
-    with_velocity = root_lin_vel is not None and root_ang_vel is not None and joint_vel is not None
 
-    pos, quat = [root_pos[..., None, :]], [root_quat[..., None, :]]
-    lin_vel = [root_lin_vel[..., None, :]] if with_velocity else []  # type: ignore[index]
-    ang_vel = [root_ang_vel[..., None, :]] if with_velocity else []  # type: ignore[index]
-    for level in tree.levels:
-        parent_idx = constant_like(level.parent_idx, root_pos)
-        joint_idx = constant_like(level.joint_idx, root_pos)
-        axis = constant_like(level.axis, root_pos)
-        parent_quat = quat[-1][..., parent_idx, :]
-        offset = quat_rotate(parent_quat, constant_like(level.offset, root_pos))
-        turn = xp.concatenate([cos[..., joint_idx, None], sin[..., joint_idx, None] * axis], -1)
-        pos.append(pos[-1][..., parent_idx, :] + offset)
-        quat.append(quat_multiply(quat_multiply(parent_quat, constant_like(level.quat, root_pos)), turn))
-        if with_velocity:
-            parent_ang_vel = ang_vel[-1][..., parent_idx, :]
-            lin_vel.append(lin_vel[-1][..., parent_idx, :] + cross(parent_ang_vel, offset))
-            spin = joint_vel[..., joint_idx, None] * quat_rotate(quat[-1], axis)  # type: ignore[index]
-            ang_vel.append(parent_ang_vel + spin)
+    def const(value: np.ndarray) -> Array:
+        return constant_like(value, root_pos)
 
-    order = constant_like(tree.to_link_order, root_pos)
+    half = 0.5 * joint_pos[..., None]
+    axis = const(tree.axis)
+    turn = quat_multiply(const(tree.quat), xp.concatenate([xp.cos(half), xp.sin(half) * axis], -1))
+    level_quat = [root_quat[..., None, :]]
+    for parents, joints in tree.levels:
+        level_quat.append(quat_multiply(take_rows(level_quat[-1], parents), take_rows(turn, joints)))
+    quat = take_rows(xp.concatenate(level_quat, -2), tree.to_link_order)
 
-    def gather(parts: list[Array]) -> Array:
-        return xp.concatenate(parts, -2)[..., order, :]
+    def along_path(root: Array, steps: Array) -> Array:
+        """Return the root's value plus the sum of ``steps`` (..., J, 3) up to each link. Shape (..., L, 3)."""
+        sums = steps.swapaxes(-1, -2) @ const(tree.path_to_link)  # one large product; the other way round is many small
+        return root[..., None, :] + sums.swapaxes(-1, -2)
 
-    if not with_velocity:
-        return gather(pos), gather(quat), None, None
-    return gather(pos), gather(quat), gather(lin_vel), gather(ang_vel)
+    offset = quat_rotate(take_rows(quat, tree.parent_idx), const(tree.offset))
+    pos = along_path(root_pos, offset)
+    if root_lin_vel is None or root_ang_vel is None or joint_vel is None:
+        return pos, quat, None, None
+    ang_vel = along_path(root_ang_vel, joint_vel[..., None] * quat_rotate(take_rows(quat, tree.link_idx), axis))
+    lin_vel = along_path(root_lin_vel, cross(take_rows(ang_vel, tree.parent_idx), offset))
+    return pos, quat, lin_vel, ang_vel
 
 
 def keypoints_in_base(robot: Robot, joint_pos: Array) -> Array:
@@ -195,8 +199,8 @@ def soles_of_links(robot: Robot, pos: Array, quat: Array) -> Array:
     Shapes (..., L, 3) and (..., L, 4) to (..., S, 3).
     """
     tree = _tree(robot)
-    idx = constant_like(tree.sole_link_idx, pos)
-    centre = pos[..., idx, :] + quat_rotate(quat[..., idx, :], constant_like(tree.sole_offset, pos))
+    arm = quat_rotate(take_rows(quat, tree.sole_link_idx), constant_like(tree.sole_offset, pos))
+    centre = take_rows(pos, tree.sole_link_idx) + arm
     return centre + constant_like(tree.sole_drop, pos)
 
 

@@ -174,7 +174,7 @@ class TrackingEnv(VecEnv):
             self._reset(idx)
         self._next_clip(self.frame >= self._clip_end - 1)
         if len(idx):
-            self._read_state()
+            self._read_state(idx)
             if self._with_odometry:
                 self._locate(idx)
         self._observe(done)
@@ -291,17 +291,29 @@ class TrackingEnv(VecEnv):
         """Angle of the pelvis to the vertical, in rad. Shape (N,)."""
         return torch.arccos((-self._gravity_b[:, 2]).clamp(-1.0, 1.0))
 
-    def _read_state(self) -> None:
+    def _read_state(self, idx: torch.Tensor | None = None) -> None:
+        """Take the robots' state from the simulator; with ``idx`` (M,), only those have changed since the last time."""
         qpos, qvel = self.sim.qpos, self.sim.qvel
         self._root_pos, self._root_quat, self._joint_pos = qpos[:, :3], qpos[:, 3:7], qpos[:, 7:]
         self._ang_vel_b, self._joint_vel = qvel[:, 3:6], qvel[:, 6:]
-        ang_vel_w = quat_rotate(self._root_quat, self._ang_vel_b)
         self._gravity_b = gravity_direction(self._root_quat)
-        self._keypoints = forward_kinematics(
-            self.robot, self._root_pos, self._root_quat, self._joint_pos, qvel[:, :3], ang_vel_w, self._joint_vel
+        if idx is not None:
+            qpos, qvel = qpos[idx], qvel[idx]
+        root_pos, root_quat = qpos[:, :3], qpos[:, 3:7]
+        ang_vel_w = quat_rotate(root_quat, qvel[:, 3:6])
+        keypoints = forward_kinematics(self.robot, root_pos, root_quat, qpos[:, 7:], qvel[:, :3], ang_vel_w, qvel[:, 6:])
+        pos_b = quat_rotate_inverse(root_quat[:, None, :], keypoints.pos - root_pos[:, None, :])
+        if idx is None:
+            self._keypoints, self._keypoint_pos_b = keypoints, pos_b
+            return
+        # not in place: what was handed out for the step before stays as it was
+        self._keypoint_pos_b = self._keypoint_pos_b.index_copy(0, idx, pos_b)
+        self._keypoints = KeypointState(
+            *(
+                getattr(self._keypoints, name).index_copy(0, idx, getattr(keypoints, name))
+                for name in ("pos", "quat", "lin_vel", "ang_vel")
+            )
         )
-        relative = self._keypoints.pos - self._root_pos[:, None, :]
-        self._keypoint_pos_b = quat_rotate_inverse(self._root_quat[:, None, :], relative)
 
     def _soles(self) -> torch.Tensor:
         """Return the sole points relative to the pelvis as measured, world axes. Shape (N, S, 3)."""
@@ -564,8 +576,7 @@ class TrackingEnv(VecEnv):
                 kd_scale=self._range(config.kd_scale, 1.0, count, joints),
                 strength=self._range(config.strength, 1.0, count, joints),
             )
-            self.domain.assign(idx, domain)
-            self.sim.set_domain(idx, domain)
+            self.domain.assign(idx, self.sim.set_domain(idx, domain))
             low, high = config.delay_substeps
             self._delay[idx] = (low + self._rand(count) * (self.level * (high - low) + 1.0)).long().clamp(max=high)
         low_noise, high_noise = self._noise_range
