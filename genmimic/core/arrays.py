@@ -46,6 +46,6 @@ _TORCH_CONSTANTS: dict[Any, tuple[Any, np.ndarray]] = {}
 
 
 def take_rows(values: Array, idx: np.ndarray) -> Array:
-    """Return ``values[..., idx, :]`` for a constant ``idx`` (n,), several times faster than indexing. Shape (..., n, C)."""
+    """Return ``values[..., idx, :]`` (..., n, C) for a constant ``idx`` (n,), several times faster than indexing."""
     rows = constant_like(idx, values)
     return values.take(rows, -2) if isinstance(values, np.ndarray) else values.index_select(-2, rows)

@@ -301,7 +301,8 @@ class TrackingEnv(VecEnv):
             qpos, qvel = qpos[idx], qvel[idx]
         root_pos, root_quat = qpos[:, :3], qpos[:, 3:7]
         ang_vel_w = quat_rotate(root_quat, qvel[:, 3:6])
-        keypoints = forward_kinematics(self.robot, root_pos, root_quat, qpos[:, 7:], qvel[:, :3], ang_vel_w, qvel[:, 6:])
+        rates = qvel[:, :3], ang_vel_w, qvel[:, 6:]
+        keypoints = forward_kinematics(self.robot, root_pos, root_quat, qpos[:, 7:], *rates)
         pos_b = quat_rotate_inverse(root_quat[:, None, :], keypoints.pos - root_pos[:, None, :])
         if idx is None:
             self._keypoints, self._keypoint_pos_b = keypoints, pos_b
