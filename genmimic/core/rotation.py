@@ -10,13 +10,12 @@ import numpy as np
 
 from genmimic.core.arrays import Array, array_namespace
 
-_PRODUCT = np.zeros((4, 4, 4))
-"""Hamilton's product: component k of ``a b`` is the sum of ``a[i] b[j] _PRODUCT[i, j, k]``."""
-_PRODUCT[[0, 1, 2, 3], [0, 1, 2, 3], 0] = 1.0, -1.0, -1.0, -1.0
-_PRODUCT[[0, 1, 2, 3], [1, 0, 3, 2], 1] = 1.0, 1.0, 1.0, -1.0
-_PRODUCT[[0, 1, 2, 3], [2, 3, 0, 1], 2] = 1.0, -1.0, 1.0, 1.0
-_PRODUCT[[0, 1, 2, 3], [3, 2, 1, 0], 3] = 1.0, 1.0, -1.0, 1.0
-_PRODUCT = _PRODUCT.reshape(16, 4)
+_HAMILTON = np.zeros((4, 4, 4))
+"""Component k of ``a b`` is the sum of ``a[i] b[j] _HAMILTON[i, j, k]``."""
+_HAMILTON[[0, 1, 2, 3], [0, 1, 2, 3], 0] = 1.0, -1.0, -1.0, -1.0
+_HAMILTON[[0, 1, 2, 3], [1, 0, 3, 2], 1] = 1.0, 1.0, 1.0, -1.0
+_HAMILTON[[0, 1, 2, 3], [2, 3, 0, 1], 2] = 1.0, -1.0, 1.0, 1.0
+_HAMILTON[[0, 1, 2, 3], [3, 2, 1, 0], 3] = 1.0, 1.0, -1.0, 1.0
 
 
 def quat_multiply(a: Array, b: Array) -> Array:
@@ -24,7 +23,7 @@ def quat_multiply(a: Array, b: Array) -> Array:
     xp = array_namespace(a, b)
     if xp is np:  # few large steps rather than thirty small ones: a third of the time at 50 Hz, but not in torch
         pairs = np.asarray(a)[..., :, None] * np.asarray(b)[..., None, :]
-        return pairs.reshape(*pairs.shape[:-2], 16) @ _PRODUCT
+        return pairs.reshape(*pairs.shape[:-2], 16) @ _HAMILTON.reshape(16, 4)
     aw, ax, ay, az = a[..., 0], a[..., 1], a[..., 2], a[..., 3]
     bw, bx, by, bz = b[..., 0], b[..., 1], b[..., 2], b[..., 3]
     return xp.stack(
