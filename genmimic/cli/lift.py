@@ -40,6 +40,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--preview", metavar="MP4", help="write the video with the skeleton drawn over it")
     parser.add_argument("--plots", metavar="PNG", help="write plots of feet, speeds and confidence, before and after")
+    parser.add_argument("--html", metavar="HTML", help="write a one-page report with everything in it")
     parser.add_argument("--json", action="store_true", help="print a summary for programs")
     parser.add_argument("--force", action="store_true", help="overwrite files")
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from genmimic.lift.pipeline import lift_video, summary, write_preview
 
     output = Path(args.output) if args.output else Path(args.video).with_suffix(".npz").name
-    wanted = [(Path(output), ".npz"), (args.preview, ".mp4"), (args.plots, ".png")]
+    wanted = [(Path(output), ".npz"), (args.preview, ".mp4"), (args.plots, ".png"), (args.html, ".html")]
     for path, suffix in wanted:
         if path is None:
             continue
@@ -89,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
         write_preview(lifted, args.video, args.preview, crop=args.crop)
     if args.plots:
         write_plots(lifted, args.plots)
+    if args.html:
+        from genmimic.lift.page import save_lift_page
+
+        save_lift_page(args.html, lifted, args.video, crop=args.crop)
     if args.json:
         print(json.dumps({"output": str(output), **summary(lifted)}))
         return 0

@@ -13,7 +13,7 @@ from genmimic.core.files import whole_file
 from genmimic.lift.motion import Lifted
 from genmimic.lift.solve import FEET, POINTS
 
-_LIMBS = (
+LIMBS = (
     ("left_shoulder", "left_elbow", "left_wrist", "left_knuckles"),
     ("right_shoulder", "right_elbow", "right_wrist", "right_knuckles"),
     ("left_hip", "left_knee", "left_ankle", "left_heel", "left_toe", "left_ankle"),
@@ -24,7 +24,7 @@ _LIMBS = (
 _COLOURS = {"left": (255, 150, 40), "right": (60, 160, 255), "": (240, 240, 240)}
 _LINES = tuple(
     (POINTS.index(a), POINTS.index(b), _COLOURS[limb[0].split("_")[0] if number < 4 else ""])
-    for number, limb in enumerate(_LIMBS)
+    for number, limb in enumerate(LIMBS)
     for a, b in zip(limb[:-1], limb[1:], strict=True)
 )
 _STANDING = (60, 220, 90)
