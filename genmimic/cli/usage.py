@@ -32,7 +32,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "genmimic convert dance.pkl dance.npz --licence MIT",
         "genmimic convert walk.csv walk.npz --format g1_moves --crop 10 22",
     ),
-    "lift": ("genmimic lift clip.mp4 -o person.npz --preview preview.mp4",),
+    "lift": ("genmimic lift clip.mp4 -o person.npz --html person.html",),
     "retarget": ("genmimic retarget person.npz -o motion.npz --plots motion.png",),
     "check": ("genmimic check motion.npz --repair -o better.npz", "genmimic check wave --dry-run"),
     "view": ("genmimic view motions/wave.npz",),
