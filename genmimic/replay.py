@@ -299,7 +299,7 @@ def heard_of(messages: Iterable[tuple[int, str, Any]]) -> Iterator[Heard]:
     Args:
         messages: Time of receipt in ns, topic and message (`genmimic.record.reader.Stamped`), in the order of time.
     """
-    from genmimic.record.reader import command_of, goal_of, state_of
+    from genmimic.record.messages import command_of, goal_of, state_of
 
     for time_ns, topic, message in messages:
         name = topic.removeprefix("/").removeprefix("genmimic/")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to the library's types and back. Quaternions turn from wxyz to xyzw here, and nowhere else.
+"""The library's types to messages, and back by `genmimic.record.messages`. Quaternions turn from wxyz to xyzw here.
 
 Arrays become float32 in messages; a value that has been through a message once is not changed by a second trip.
 """
@@ -14,10 +14,10 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Twist, Vector3
 
-from genmimic.core.observation import FUTURE
-from genmimic.core.reference import Goal, Phase
+from genmimic.core.reference import Goal
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.state import JointCommand, RobotState
+from genmimic.record import messages
 from genmimic_ros.msg import GoalKeypoints, SafetyStatus
 from genmimic_ros.msg import JointCommand as JointCommandMsg
 from genmimic_ros.msg import RobotState as RobotStateMsg
@@ -31,15 +31,16 @@ WORLD_FRAME = "odom"
 GOAL_FRAME = "motion"
 """Frame of the goals: where the player has placed the motion."""
 
-_PHASE_NUMBER = {
-    Phase.IDLE: GoalKeypoints.IDLE,
-    Phase.BLEND_IN: GoalKeypoints.BLEND_IN,
-    Phase.PLAYING: GoalKeypoints.PLAYING,
-    Phase.BLEND_OUT: GoalKeypoints.BLEND_OUT,
-    Phase.DONE: GoalKeypoints.DONE,
-    Phase.PAUSED: GoalKeypoints.PAUSED,
-}
-_PHASE = {number: phase for phase, number in _PHASE_NUMBER.items()}
+_PHASE_NUMBER = {phase: number for number, phase in enumerate(messages.PHASES)}
+
+state_from_msg = messages.state_of
+"""The measurement of a `RobotState` message; `truth_from_msg` gives what only a simulator knows."""
+
+command_from_msg = messages.command_of
+"""The command of a `JointCommand` message."""
+
+goal_from_msg = messages.goal_of
+"""The goal of a `GoalKeypoints` message."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,6 @@ def quat_to_msg(quat: np.ndarray) -> Quaternion:
     return Quaternion(x=float(x), y=float(y), z=float(z), w=float(w))
 
 
-def quat_from_msg(msg: Quaternion) -> np.ndarray:
-    """Return the message as wxyz. Shape (4,)."""
-    return np.array([msg.w, msg.x, msg.y, msg.z])
-
-
 def point_to_msg(point: np.ndarray) -> Point:
     """Return a position (3,) in m as a message."""
     return Point(x=float(point[0]), y=float(point[1]), z=float(point[2]))
@@ -93,11 +89,6 @@ def point_to_msg(point: np.ndarray) -> Point:
 def vector_to_msg(vector: np.ndarray) -> Vector3:
     """Return a vector (3,) as a message."""
     return Vector3(x=float(vector[0]), y=float(vector[1]), z=float(vector[2]))
-
-
-def vector_from_msg(msg: Point | Vector3) -> np.ndarray:
-    """Return a point or vector message as an array. Shape (3,)."""
-    return np.array([msg.x, msg.y, msg.z])
 
 
 def pose_to_msg(pos: np.ndarray, quat: np.ndarray) -> Pose:
@@ -140,34 +131,15 @@ def state_to_msg(
     return msg
 
 
-def state_from_msg(msg: RobotStateMsg) -> RobotState:
-    """Return the measurement of a message; `truth_from_msg` gives what only a simulator knows."""
-    truth = truth_from_msg(msg)
-    return RobotState(
-        stamp_ns=stamp_from_msg(msg.header.stamp),
-        tick=msg.tick,
-        joint_pos=_array(msg.joint_position),
-        joint_vel=_array(msg.joint_velocity),
-        joint_torque=_array(msg.joint_torque),
-        joint_temperature=_array(msg.joint_temperature),
-        base_quat_w=quat_from_msg(msg.imu_quaternion),
-        base_ang_vel_b=vector_from_msg(msg.gyro),
-        base_lin_acc_b=vector_from_msg(msg.accelerometer),
-        battery=msg.battery,
-        root_pos_w=None if truth is None else truth.pos_w,
-        link_faults=tuple(msg.link_faults),
-    )
-
-
 def truth_from_msg(msg: RobotStateMsg) -> RootTruth | None:
     """Return the pelvis's true state, or None from a robot that has no truth."""
     if not msg.has_truth:
         return None
     return RootTruth(
-        vector_from_msg(msg.truth_root.position),
-        quat_from_msg(msg.truth_root.orientation),
-        vector_from_msg(msg.truth_velocity.linear),
-        vector_from_msg(msg.truth_velocity.angular),
+        messages.xyz_of(msg.truth_root.position),
+        messages.quat_of(msg.truth_root.orientation),
+        messages.xyz_of(msg.truth_velocity.linear),
+        messages.xyz_of(msg.truth_velocity.angular),
     )
 
 
@@ -187,20 +159,6 @@ def command_to_msg(command: JointCommand) -> JointCommandMsg:
     return msg
 
 
-def command_from_msg(msg: JointCommandMsg) -> JointCommand:
-    """Return the command of a message."""
-    return JointCommand(
-        stamp_ns=stamp_from_msg(msg.header.stamp),
-        sequence=msg.sequence,
-        joint_pos=_array(msg.position),
-        joint_vel=_array(msg.velocity),
-        joint_torque=_array(msg.torque),
-        kp=_array(msg.kp),
-        kd=_array(msg.kd),
-        action=_array(msg.raw_action),
-    )
-
-
 # goal ---------------------------------------------------------------------------------------------
 def goal_to_msg(goal: Goal, stamp_ns: int = 0, robot: Robot = G1_23DOF) -> GoalKeypoints:
     """Return the goal of one control step as a message."""
@@ -217,21 +175,6 @@ def goal_to_msg(goal: Goal, stamp_ns: int = 0, robot: Robot = G1_23DOF) -> GoalK
     msg.joint_position = _flat(goal.joint_pos)
     msg.horizon_points = _flat(goal.horizon_keypoint_pos)
     return msg
-
-
-def goal_from_msg(msg: GoalKeypoints) -> Goal:
-    """Return the goal of a message."""
-    return Goal(
-        phase=_PHASE.get(msg.phase, Phase.IDLE),
-        motion=msg.motion,
-        frame=msg.frame,
-        frames=msg.total_frames,
-        joint_pos=_array(msg.joint_position),
-        root_pos=vector_from_msg(msg.root_pose.position),
-        root_quat=quat_from_msg(msg.root_pose.orientation),
-        keypoint_pos=np.array([(point.x, point.y, point.z) for point in msg.points]),
-        horizon_keypoint_pos=_array(msg.horizon_points).reshape(FUTURE, -1, 3),
-    )
 
 
 # safety -------------------------------------------------------------------------------------------
@@ -264,7 +207,3 @@ def number(value: float | None) -> float:
 
 def _flat(values: np.ndarray | Sequence[float]) -> np.ndarray:
     return np.ascontiguousarray(values, np.float32).reshape(-1)
-
-
-def _array(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values, float)

@@ -83,7 +83,7 @@ def played(
         states[step] = env.sim.qpos.cpu().numpy()
         goals[step] = env.goal_keypoint_pos.cpu().numpy()
 
-    headline = f"{about['kind']} of {run.folder.resolve().name} · {samples / 1e6:.2f} M samples · written {dated}"
+    headline = f"{run.folder.resolve().name}, a {about['kind']} · {samples / 1e6:.2f} M samples · written {dated}"
     found = []
     for clip, track in play(actor, env, frames, look):
         own = len(track.t)

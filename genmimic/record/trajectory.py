@@ -14,7 +14,8 @@ from genmimic.core.modes import DAMPING, Mode
 from genmimic.core.motion import CONTROL_RATE_HZ
 from genmimic.core.reference import Goal, Phase
 from genmimic.core.robot import Robot
-from genmimic.record.reader import Recording, goal_of, quat_of, xyz_of
+from genmimic.record.messages import goal_of, quat_of, xyz_of
+from genmimic.record.reader import Recording
 
 
 @dataclass(frozen=True)

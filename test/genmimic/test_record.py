@@ -24,7 +24,8 @@ from genmimic.core.robot import G1_23DOF as ROBOT
 from genmimic.evaluate.metrics import rollout_metrics
 from genmimic.evaluate.report import track_of
 from genmimic.record import writer as writing
-from genmimic.record.reader import Recording, goal_of, recover, state_of
+from genmimic.record.messages import goal_of, state_of
+from genmimic.record.reader import Recording, recover
 from genmimic.record.schema import Decoder, parse_definition, short_name, text_from_fields, whole_definition
 from genmimic.record.trajectory import log_of, takes
 from genmimic.record.writer import Channel, Limits, RecordWriter

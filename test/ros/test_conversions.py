@@ -110,3 +110,11 @@ def test_modes_have_the_same_numbers_everywhere():
 
 def test_every_phase_has_a_number_of_its_own():
     assert len({getattr(GoalKeypoints, phase.name) for phase in Phase}) == len(Phase)
+
+
+def test_phases_have_the_numbers_of_the_message():
+    from genmimic.record.messages import PHASES
+
+    assert {phase.name: number for number, phase in enumerate(PHASES)} == {
+        phase.name: getattr(conversions.GoalKeypoints, phase.name) for phase in PHASES
+    }

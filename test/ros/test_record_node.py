@@ -22,7 +22,8 @@ from std_msgs.msg import Float32  # noqa: E402
 from genmimic.core.director import ReferenceDirector  # noqa: E402
 from genmimic.core.modes import Mode  # noqa: E402
 from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
-from genmimic.record.reader import Recording, goal_of  # noqa: E402
+from genmimic.record.messages import goal_of  # noqa: E402
+from genmimic.record.reader import Recording  # noqa: E402
 from genmimic.record.schema import parse_definition, short_name  # noqa: E402
 from genmimic.record.writer import Channel, RecordWriter  # noqa: E402
 from genmimic_ros.conversions import goal_from_msg, goal_to_msg  # noqa: E402

@@ -68,7 +68,7 @@ def test_a_checkpoint_plays_each_clip_from_standing_to_standing(runs, library, a
         assert clip.error_m is not None and 0.0 < clip.error_m[0] < 0.1  # it begins beside its goal
         assert np.isfinite(clip.keypoint_pos).all()
         np.testing.assert_allclose(clip.root_pos, clip.keypoint_pos[:, 0], atol=1e-5)  # the pelvis comes first
-        assert f"{kind} of {kind} · 0.00 M samples" in clip.facts[1]
+        assert f"{kind}, a {kind} · 0.00 M samples" in clip.facts[1]
 
 
 def test_the_goal_follows_the_robot_as_while_learning(runs, library):
