@@ -31,7 +31,7 @@ from genmimic_ros.conversions import (
 )
 from genmimic_ros.msg import GoalKeypoints, PolicyStatus, RobotState, SafetyStatus
 from genmimic_ros.parameters import declare_parameters, parameter
-from genmimic_ros.runtime import STATUS_PUB, STATUS_SUB, STREAM_PUB, STREAM_SUB, TickNode, run_node
+from genmimic_ros.runtime import STATUS_PUB, STATUS_SUB, STREAM_PUB, STREAM_SUB, Ears, TickNode, run_node
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -39,6 +39,9 @@ except ImportError:  # not among the ROS 2 wheels on PyPI
     TFMessage = None
 
 IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
+RECENT_S = 1.0
+"""What is older is not shown."""
+
 TEXT_ABOVE_M = 0.75
 """How far above the pelvis the mode is written."""
 
@@ -59,10 +62,8 @@ class VizNode(TickNode):
     def __init__(self) -> None:
         super().__init__("viz_node")
         self._params = params = declare_parameters(self, VizParams)
-        self._state: RobotState | None = None
         self._goal: GoalKeypoints | None = None
         self._safety: SafetyStatus | None = None
-        self._policy: PolicyStatus | None = None
         self._robot = G1_23DOF
         self._links = {link.name: link for link in self._robot.links}
         self._fixed = {f"{k.name}_link": (k.link, k.offset) for k in self._robot.keypoints if any(k.offset)}
@@ -74,39 +75,39 @@ class VizNode(TickNode):
         self._tf_pub = None if TFMessage is None else self.create_publisher(TFMessage, "/tf", STREAM_PUB)
         self._model_pub = self.create_publisher(String, "/robot_description", STATUS_PUB)
         self._model_pub.publish(String(data=build_urdf(self._robot)))
-        self.create_subscription(RobotState, "robot_state", self._on_state, STREAM_SUB)
-        self.create_subscription(GoalKeypoints, "goal_keypoints", self._on_goal, STREAM_SUB)
-        self.create_subscription(SafetyStatus, "safety_status", self._on_safety, STATUS_SUB)
-        self.create_subscription(PolicyStatus, "policy_status", self._on_policy, STATUS_SUB)
+        self._ears = ears = Ears(self)  # 300 messages a second come in, 20 pictures go out
+        ears.create_subscription(RobotState, "robot_state", STREAM_SUB)
+        ears.create_subscription(GoalKeypoints, "goal_keypoints", STREAM_SUB)
+        ears.create_subscription(SafetyStatus, "safety_status", STATUS_SUB)
+        ears.create_subscription(PolicyStatus, "policy_status", STATUS_SUB)
         self._diagnose_every = max(1, round(params.rate_hz / params.diagnostics_rate_hz))
         self._count = 0
         if TFMessage is None:
             self.get_logger().info("tf2_msgs is not installed: no /tf; rviz then shows markers alone")
         self.start_ticks(params.rate_hz, self._on_tick, priority=0)
 
-    def _on_state(self, msg: RobotState) -> None:
-        self._state = msg
-
-    def _on_goal(self, msg: GoalKeypoints) -> None:
-        self._goal = msg
-
-    def _on_safety(self, msg: SafetyStatus) -> None:
-        self._safety = msg
-
-    def _on_policy(self, msg: PolicyStatus) -> None:
-        self._policy = msg
+    def destroy_node(self) -> None:
+        super().destroy_node()
+        self._ears.destroy()
 
     def _on_tick(self, now_ns: int) -> None:
         stamp = self.get_clock().now().to_msg()
+        ears = self._ears
+        ears.hear()
+        msg = ears.newest("robot_state", RECENT_S)
+        self._goal, self._safety = ears.newest("goal_keypoints", RECENT_S), ears.newest("safety_status", RECENT_S)
         self._count += 1
         if self._count % self._diagnose_every == 0:
-            self._diagnostic_pub.publish(self._diagnostics(stamp))
-        if self._state is None:
+            policy = ears.newest("policy_status", RECENT_S)
+            array = DiagnosticArray(status=[_policy_diagnostic(policy), _robot_diagnostic(msg)])
+            array.header.stamp = stamp
+            self._diagnostic_pub.publish(array)  # safety_node tells its own
+        if msg is None:
             return
-        state = state_from_msg(self._state)
+        state = state_from_msg(msg)
         if not state.is_finite():
             return
-        truth = truth_from_msg(self._state)
+        truth = truth_from_msg(msg)
         quat = state.base_quat_w if truth is None else truth.quat_w
         if truth is None:  # nobody knows where it is: on the floor, at the origin
             pos = np.zeros(3)
@@ -205,12 +206,6 @@ class VizNode(TickNode):
             found.append(_transform(stamp, parent, name, np.array(offset), IDENTITY))
         return found
 
-    def _diagnostics(self, stamp: object) -> DiagnosticArray:
-        array = DiagnosticArray()
-        array.header.stamp = stamp
-        array.status = [_policy_diagnostic(self._policy)]  # safety_node tells its own
-        return array
-
 
 def _transform(stamp: object, parent: str, child: str, pos: np.ndarray, quat: np.ndarray) -> TransformStamped:
     transform = TransformStamped(child_frame_id=child)
@@ -224,7 +219,7 @@ def _transform(stamp: object, parent: str, child: str, pos: np.ndarray, quat: np
 def _policy_diagnostic(policy: PolicyStatus | None) -> DiagnosticStatus:
     status = DiagnosticStatus(name="genmimic: policy", hardware_id=G1_23DOF.name)
     if policy is None:
-        status.level, status.message = DiagnosticStatus.STALE, "no policy_status yet"
+        status.level, status.message = DiagnosticStatus.STALE, f"no policy_status for {RECENT_S:g} s"
         return status
     bad = policy.state in (PolicyStatus.STALE, PolicyStatus.ERROR)
     status.level = DiagnosticStatus.ERROR if bad else DiagnosticStatus.OK
@@ -240,6 +235,28 @@ def _policy_diagnostic(policy: PolicyStatus | None) -> DiagnosticStatus:
     status.values += [KeyValue(key=key, value=f"{value:.3f}") for key, value in numbers.items()]
     status.values += [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
     return status
+
+
+def _robot_diagnostic(msg: RobotState | None) -> DiagnosticStatus:
+    status = DiagnosticStatus(name="genmimic: robot", hardware_id=G1_23DOF.name)
+    if msg is None:
+        status.level, status.message = DiagnosticStatus.STALE, f"no robot_state for {RECENT_S:g} s"
+        return status
+    status.level = DiagnosticStatus.ERROR if msg.link_faults else DiagnosticStatus.OK
+    status.message = "; ".join([mode_name(msg.mode), *msg.link_faults])
+    values = [("bridge's mode", mode_name(msg.mode)), ("battery [%]", f"{100.0 * msg.battery:.0f}")]
+    values.append(("hottest motor [C]", _extreme(np.asarray(msg.joint_temperature))))
+    values.append(("largest torque [Nm]", _extreme(np.abs(msg.joint_torque))))
+    status.values = [KeyValue(key=key, value=value) for key, value in values]
+    return status
+
+
+def _extreme(values: np.ndarray) -> str:
+    """Return the largest of the joints' values with the joint's name; what is not known does not count."""
+    if not np.isfinite(values).any():
+        return "unknown"
+    idx = int(np.nanargmax(values))
+    return f"{values[idx]:.1f}, {G1_23DOF.joint_names[idx]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

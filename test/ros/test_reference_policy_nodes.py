@@ -16,6 +16,7 @@ pytest.importorskip("genmimic_ros.msg", reason="needs the built messages (make s
 pytest.importorskip("onnxruntime", reason="policy_node needs onnxruntime")
 
 import yaml  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
@@ -54,11 +55,13 @@ class World:
         self.state_pub = self.node.create_publisher(RobotStateMsg, "robot_state", STREAM_PUB)
         self.safety_pub = self.node.create_publisher(SafetyStatus, "safety_status", STATUS_PUB)
         self.goals, self.commands, self.statuses, self.markers, self.joints, self.models = [], [], [], [], [], []
+        self.diagnostics = []
         for kind, topic, heard, qos in (
             (GoalKeypoints, "goal_keypoints", self.goals, RECORD_SUB),
             (JointCommand, "joint_command", self.commands, RECORD_SUB),
             (PolicyStatus, "policy_status", self.statuses, RECORD_SUB),
             (MarkerArray, "markers", self.markers, 10),
+            (DiagnosticArray, "/diagnostics", self.diagnostics, 10),
             (JointState, "/joint_states", self.joints, 10),
             (String, "/robot_description", self.models, STATUS_SUB),
         ):
@@ -225,6 +228,22 @@ def test_what_rviz_needs_is_there(world):
     topics = [d.get("Topic", d.get("Description Topic", {})).get("Value") for d in shown["Displays"]]
     assert {topic for topic in topics if topic} == {"/genmimic/markers", "/robot_description"} <= heard
     assert shown["Global Options"]["Fixed Frame"] == kinds["mode"].header.frame_id
+
+
+def test_diagnostics_tell_policy_and_robot_and_say_when_they_are_silent(world):
+    world.enter(Mode.READY, 0.3)
+
+    def told():
+        return {status.name: status for msg in world.diagnostics[-1:] for status in msg.status}
+
+    world.wait(lambda: told().get("genmimic: robot") and told()["genmimic: robot"].level == DiagnosticStatus.OK, 10.0)
+    robot, policy = told()["genmimic: robot"], told()["genmimic: policy"]
+    assert {value.key for value in robot.values} >= {"bridge's mode", "battery [%]", "hottest motor [C]"}
+    assert {value.key for value in policy.values} >= {"period p99 [ms]", "missed", "tracking error [m]"}
+    world.alive = False
+    world.wait(lambda: told()["genmimic: robot"].level == DiagnosticStatus.STALE, 10.0)
+    world.alive = True
+    assert "no robot_state" in told()["genmimic: robot"].message
 
 
 @pytest.mark.parametrize(
