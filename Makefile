@@ -30,12 +30,13 @@ BUILD_INPUTS := CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv) genmi
 	$(filter-out test,$(shell find $(INSTALLED) -type d -not -name __pycache__ -not -path '*/.*' 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mimic test lint format docs docs-serve lift-setup clean
+.PHONY: help setup mimic test lint format browser-test docs docs-serve lift-setup clean
 
 help:
 	@echo "make setup       .venv with ROS 2 Jazzy, the libraries and the built messages (PYTHON=$(PYTHON))"
 	@echo "make mimic       set up, then imitate motions/wave.npz on the simulated robot (ARGS='--viewer' and the like)"
 	@echo "make test        set up what tests need and run all of them; the exit status is the verdict"
+	@echo "make browser-test  click E-STOP on the viewer's page in a real Chromium, which must be installed"
 	@echo "make lint        ruff and mypy"
 	@echo "make format      ruff's formatter and safe fixes"
 	@echo "make docs        build the documentation into site/, strictly; make docs-serve shows it while you write"
@@ -56,6 +57,12 @@ test: $(VENV)/.test-requirements $(VENV)/.built
 	@echo "colcon test"
 	@$(COLCON) test $(COLCON_BASE) --event-handlers console_direct+ --return-code-on-test-failure; status=$$?; \
 	$(COLCON) test-result --test-result-base $(VENV)/build --verbose && exit $$status
+
+browser-test: $(VENV)/.test-requirements $(VENV)/.built
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+		echo "make: no Chromium. Run: sudo apt-get install -y chromium" >&2; exit 1; }
+	@$(PIP) -r requirements/browser.txt
+	$(BIN)/python -m pytest test/ros/test_viewer_node.py -rs -p no:cacheprovider
 
 lint: $(VENV)/.test-requirements
 	$(BIN)/ruff check .
