@@ -7,6 +7,11 @@ ARGS ?=
 # Parallel workers for the tests without ROS nodes; 0 runs them one by one.
 TEST_JOBS ?= 2
 
+# The machine that `make gpu-wheels` is for: the version of its Python, the compute capability of its GPU (90: H100).
+GPU_PYTHON ?= 3.12
+GPU_ARCH ?= 90
+GPU_WHEELS ?= gpu-wheels
+
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +35,7 @@ BUILD_INPUTS := CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv) genmi
 	$(filter-out test,$(shell find $(INSTALLED) -type d -not -name __pycache__ -not -path '*/.*' 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mimic test lint format browser-test docs docs-serve lift-setup clean
+.PHONY: help setup mimic test lint format browser-test docs docs-serve lift-setup gpu-wheels gpu-kernels clean
 
 help:
 	@echo "make setup       .venv with ROS 2 Jazzy, the libraries and the built messages (PYTHON=$(PYTHON))"
@@ -41,6 +46,8 @@ help:
 	@echo "make format      ruff's formatter and safe fixes"
 	@echo "make docs        build the documentation into site/, strictly; make docs-serve shows it while you write"
 	@echo "make lift-setup  the pose landmarker in its own environment now, not when the first video is lifted"
+	@echo "make gpu-wheels  what training needs on a machine with a GPU and without network (GPU_PYTHON=$(GPU_PYTHON))"
+	@echo "make gpu-kernels the simulator's kernels for that GPU, compiled here (GPU_ARCH=$(GPU_ARCH))"
 	@echo "make clean       remove .venv and what tests left behind"
 
 setup: $(VENV)/.built
@@ -83,6 +90,20 @@ docs: $(VENV)/.docs-requirements
 
 lift-setup: setup
 	@$(BIN)/python -c "from genmimic.lift.environment import ensure_python; print(ensure_python(print))"
+
+# Without resolving: pip would bring a torch and its CUDA, gigabytes that the machine has. Used by tools/train_offline.
+gpu-wheels: | $(VENV)/.venv
+	@mkdir -p $(GPU_WHEELS)
+	@$(BIN)/python -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: \
+		--implementation cp --python-version $(GPU_PYTHON) --platform manylinux_2_28_x86_64 \
+		--platform manylinux_2_27_x86_64 --platform manylinux_2_26_x86_64 --platform manylinux2014_x86_64 \
+		--platform manylinux1_x86_64 --dest $(GPU_WHEELS) -r requirements/gpu.txt -r requirements/warp.txt
+	@rm -rf $(GPU_WHEELS)/site
+	@du -sh $(GPU_WHEELS)
+
+gpu-kernels: $(VENV)/.test-requirements
+	@$(PIP) -r requirements/warp.txt
+	@$(BIN)/python -m genmimic_train.sim.warp_kernels $(GPU_ARCH) -o $(GPU_WHEELS)/kernels
 
 docs-serve: $(VENV)/.docs-requirements
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

@@ -226,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     _stop_on_signals()
     try:
+        _isaacgym_before_torch(args)
         return args.run(args)
     except GenMimicError as error:
         if os.environ.get("RANK", "0") == "0":  # of several processes, one talks
@@ -233,6 +234,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _isaacgym_before_torch(args: argparse.Namespace) -> None:
+    """Import isaacgym where it will be asked for: it refuses to be imported after torch."""
+    import contextlib
+    import json
+
+    wanted = getattr(args, "sim", "").startswith("isaacgym")
+    if not wanted and hasattr(args, "overrides"):
+        from genmimic_train.config import config_from_dict, load_config
+
+        base = None
+        if getattr(args, "resume", False):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # what is wrong with the run is said later
+                base = config_from_dict(json.loads((Path(args.folder) / "run.json").read_text())["config"])
+        wanted = load_config(args.config, args.overrides, base).sim.backend == "isaacgym"
+    if wanted:
+        with contextlib.suppress(ImportError):  # said when the simulator is made
+            import isaacgym  # noqa: F401
 
 
 def _stop_on_signals() -> None:

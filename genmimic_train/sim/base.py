@@ -79,8 +79,8 @@ class Simulator(Protocol):
     def reset(self, env_idx: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """Put the environments ``env_idx`` (n,) into the given states."""
 
-    def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> None:
-        """Give the environments ``env_idx`` (n,) new physical parameters, rows of ``domain``."""
+    def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> Domain:
+        """Give the environments ``env_idx`` (n,) new physical parameters, rows of ``domain``; return what is in force."""
 
     def set_root_velocity_xy(self, env_idx: torch.Tensor, velocity: torch.Tensor) -> None:
         """Set the root's horizontal velocity, in m/s. Shapes (n,), (n, 2)."""

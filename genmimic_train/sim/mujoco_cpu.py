@@ -80,7 +80,7 @@ class MujocoCpuSimulator:
         self._state[env_idx.cpu().numpy(), first : first + 2] = velocity.cpu().numpy()
         self._refresh()
 
-    def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> None:
+    def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> Domain:
         robot, base = self._robot, self._base
         friction = domain.friction.cpu().numpy()
         com_offset = domain.com_offset.cpu().numpy()
@@ -102,6 +102,7 @@ class MujocoCpuSimulator:
             model.actuator_forcerange[self._actuator, 0] = -limit[row]
             model.actuator_forcerange[self._actuator, 1] = limit[row]
             mujoco.mj_setConst(model, self._scratch)
+        return domain
 
     def state_dict(self) -> dict[str, Any]:
         # Solver and controls start anew in each call of `step`, so position, velocity and time are all there is.

@@ -52,7 +52,7 @@ class MujocoWarpSimulator:
         timestep_s: float = 0.005,
         deterministic: bool = False,
     ) -> None:
-        wp, mjw = _import_warp()
+        wp, mjw = import_warp()
         self.num_envs, self.device, self.timestep_s = num_envs, device, timestep_s
         self._wp, self._mjw, self._robot = wp, mjw, robot
         try:
@@ -117,7 +117,7 @@ class MujocoWarpSimulator:
         self._view["qvel"][env_idx, :2] = velocity
         self._read()
 
-    def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> None:
+    def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> Domain:
         param, actuator, pelvis = self._param, self._actuator, int(self._base.body(self._robot.link_names[0]).id)
         param["geom_friction"][env_idx, self._floor, 0] = domain.friction  # the floor's wins, by priority
         scale = torch.ones(len(env_idx), self._base.nbody, device=self.device)
@@ -138,6 +138,7 @@ class MujocoWarpSimulator:
         param["actuator_biasprm"][rows, actuator, 2] = -kd
         param["actuator_forcerange"][rows, actuator, 0] = -limit
         param["actuator_forcerange"][rows, actuator, 1] = limit
+        return domain
 
     def state_dict(self) -> dict[str, Any]:
         names = ("qpos", "qvel", "qacc_warmstart")
@@ -287,7 +288,7 @@ def _model(robot: Robot, timestep_s: float) -> mujoco.MjModel:
     return spec.compile()
 
 
-def _import_warp() -> tuple[Any, Any]:
+def import_warp() -> tuple[Any, Any]:
     try:
         import warp
     except ImportError:
