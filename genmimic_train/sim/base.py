@@ -80,7 +80,7 @@ class Simulator(Protocol):
         """Put the environments ``env_idx`` (n,) into the given states."""
 
     def set_domain(self, env_idx: torch.Tensor, domain: Domain) -> Domain:
-        """Give the environments ``env_idx`` (n,) new physical parameters, rows of ``domain``; return what is in force."""
+        """Give the environments ``env_idx`` (n,) new physical parameters, rows of ``domain``; return those in force."""
 
     def set_root_velocity_xy(self, env_idx: torch.Tensor, velocity: torch.Tensor) -> None:
         """Set the root's horizontal velocity, in m/s. Shapes (n,), (n, 2)."""

@@ -2,8 +2,8 @@
 """Isaac Gym (Preview 4) for those who have it: PhysX, all robots on one GPU. Not distributed with this package.
 
 Its own ways, other than MuJoCo's: torques are computed here before each physics step (eq. 5, explicit), robots do not
-touch themselves, and what is not a sole meets the floor too. Masses and the pelvis's centre of mass can be set only before
-the simulation begins, so each robot keeps those of its first draw; `set_domain` says so.
+touch themselves, and what is not a sole meets the floor too. Masses and the pelvis's centre of mass can be set only
+before the simulation begins, so each robot keeps those of its first draw; `set_domain` says so.
 
 Source of the calls: the API as public environments use it (legged_gym, IsaacGymEnvs). Nobody has run this file against
 the package itself: its binaries are for Python 3.6 to 3.8, and this package asks for 3.10.
@@ -278,8 +278,8 @@ def import_isaacgym() -> tuple[Any, Any]:
             ) from None
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise ConfigError(
-            f"sim.backend isaacgym needs NVIDIA's Isaac Gym in this Python {version} (Preview 4 is built for 3.6 to 3.8); "
-            "it is not on PyPI. Use sim.backend=warp instead"
+            f"sim.backend isaacgym needs NVIDIA's Isaac Gym in this Python {version} (Preview 4 is built for 3.6 to "
+            "3.8); it is not on PyPI. Use sim.backend=warp instead"
         ) from None
     return gymapi, gymtorch
 
