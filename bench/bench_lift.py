@@ -5,7 +5,8 @@
 
 - ``four_cameras``: the single-person clip of pose2sim. The reference is made here: MediaPipe's landmarks in the four
   calibrated pictures, triangulated. Each camera alone is then lifted and compared.
-- ``robot``: clips of the simulated G1, drawn by a fixed camera, with its own motion as truth. Needs OpenGL.
+- ``robot``: clips of the simulated G1, drawn by a fixed camera, with its own motion as truth; once as it is, and once
+  with a face, hair and ears, without which nobody sees where its front is. Needs OpenGL.
 - ``speed``: pictures per second of the whole of `lift_video`, and of its parts.
 
 Metrics, over hips, knees, ankles, shoulders, elbows and wrists: ``mpjpe`` (cm) with the middle of the hips and one
@@ -25,20 +26,24 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from genmimic.core.human import REQUIRED_JOINTS
-from genmimic.lift.landmarks import Landmarker, start_landmarkers
+from genmimic.core.robot import Robot
+from genmimic.lift.landmarks import LANDMARK_NAMES, Landmarker, start_landmarkers
 from genmimic.lift.motion import _LANDMARK_OF, Steps, lift_observation, world_joints
 from genmimic.lift.observe import observe
 from genmimic.lift.solve import POINTS
+from genmimic.sim.shapes import COLOURS, VISUAL, Shape, Vec3, robot_shapes
 
 VARIANTS: dict[str, Steps] = {
     "all steps": Steps(),
     **{f"without {f.name}": replace(Steps(), **{f.name: False}) for f in fields(Steps)},
     "none": Steps(**{f.name: False for f in fields(Steps)}),
 }
+CAMERA_RIGHT = np.array([0.196, 0.981, 0.0])  # of the model's front camera
 ROBOT_CLIPS = ("wave", "dance", "squat", "kick")
 _ROBOT_POINTS = {
     "hip": "hip_roll", "knee": "knee", "ankle": "ankle_roll", "shoulder": "shoulder_roll", "elbow": "elbow",
@@ -198,10 +203,56 @@ def four_cameras(folder: Path, landmarkers: Sequence[Landmarker]) -> dict[str, d
     return table
 
 
+FACE_COLOURS = {
+    "skin": (0.87, 0.66, 0.53, 1.0), "hair": (0.16, 0.10, 0.06, 1.0), "lips": (0.65, 0.25, 0.25, 1.0),
+    "eye": (0.95, 0.95, 0.95, 1.0),
+}  # fmt: skip
+
+
+def with_face(robot: Robot) -> tuple[Shape, ...]:
+    """Return the robot's shapes with a person's head in place of its own."""
+
+    def ball(x: float, y: float, z: float, radius: float, colour: str) -> Shape:
+        return Shape("", "torso_link", "sphere", (x, y, z), (x, y, z), (radius,), colour=colour)
+
+    def rod(start: Vec3, end: Vec3, radius: float, colour: str) -> Shape:
+        return Shape("", "torso_link", "capsule", start, end, (radius,), colour=colour)
+
+    def bar(x: float, y: float, z: float, half: Vec3, colour: str) -> Shape:
+        return Shape("", "torso_link", "box", (x, y, z), (x, y, z), half, colour=colour)
+
+    head = [
+        rod((0.004, 0.0, 0.405), (0.004, 0.0, 0.452), 0.072, "skin"),
+        rod((-0.018, 0.0, 0.400), (-0.018, 0.0, 0.462), 0.070, "hair"),
+        ball(-0.004, 0.0, 0.470, 0.070, "hair"),
+        rod((0.073, 0.0, 0.438), (0.082, 0.0, 0.418), 0.008, "skin"),
+        bar(0.072, 0.0, 0.392, (0.004, 0.018, 0.004), "lips"),
+    ]
+    for side in (-1.0, 1.0):
+        head += [
+            ball(0.068, 0.026 * side, 0.440, 0.011, "eye"),
+            ball(0.076, 0.026 * side, 0.440, 0.006, "black"),
+            bar(0.070, 0.026 * side, 0.458, (0.004, 0.012, 0.0025), "hair"),
+            ball(0.0, 0.074 * side, 0.430, 0.014, "skin"),
+        ]
+    body = [one for one in robot_shapes(robot) if one.role != VISUAL or one.link != "torso_link" or one.start[2] < 0.39]
+    return (*body, *(replace(one, name=f"face_{number}") for number, one in enumerate(head)))
+
+
 def robot(
-    landmarkers: Sequence[Landmarker], clips: tuple[str, ...] = ROBOT_CLIPS, keep: Path | None = None
+    landmarkers: Sequence[Landmarker], clips: tuple[str, ...] = ROBOT_CLIPS, keep: Path | None = None, face: bool = True
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Draw the G1, lift the pictures, compare with its motion; return mean metrics per variant."""
+    with ExitStack() as stack:
+        if face:
+            stack.enter_context(mock.patch.dict(COLOURS, FACE_COLOURS))
+            stack.enter_context(mock.patch("genmimic.sim.mjcf.robot_shapes", with_face))
+        return _robot(landmarkers, clips, keep, "face" if face else "plain")
+
+
+def _robot(
+    landmarkers: Sequence[Landmarker], clips: tuple[str, ...], keep: Path | None, looks: str
+) -> dict[str, dict[str, float]]:  # fmt: skip
     from genmimic.core.motion import load_motion
     from genmimic.core.robot import G1_23DOF
     from genmimic.sim.render import render_sequence
@@ -213,7 +264,7 @@ def robot(
     with tempfile.TemporaryDirectory() as folder:
         for clip in clips:
             motion = load_motion(motions / f"{clip}.npz", G1_23DOF)
-            video = (keep or Path(folder)) / f"{clip}.mp4"
+            video = (keep or Path(folder)) / f"{clip}_{looks}.mp4"
             if not video.exists():
                 with VideoWriter(video, fps) as writer:
                     for image in render_sequence(
@@ -229,7 +280,15 @@ def robot(
             seen = observe(video, landmarkers=landmarkers)
             number = seen.frame_number
             focal = 0.5 * size / np.tan(np.deg2rad(22.5))
-            print(f"robot {clip}: {len(seen)} pictures of {len(keypoints)}, found in {100 * seen.found.mean():.0f} %")
+            sides = [LANDMARK_NAMES.index(f"{side}_shoulder") for side in ("left", "right")]
+            left = seen.pixel[:, sides[0], 0] - seen.pixel[:, sides[1], 0]
+            facing = (
+                truth[number][:, REQUIRED_JOINTS.index("left_shoulder")]
+                - truth[number][:, REQUIRED_JOINTS.index("right_shoulder")]
+            )
+            right = np.mean((left > 0.0) == (facing @ CAMERA_RIGHT > 0.0))
+            print(f"robot ({looks}) {clip}: {len(seen)} pictures of {len(keypoints)}, found in "
+                  f"{100 * seen.found.mean():.0f} %, sides seen right in {100 * right:.0f} %")  # fmt: skip
             for name, steps in VARIANTS.items():
                 lifted = lift_observation(seen, height=1.30, focal_px=focal, steps=steps)
                 result = compare(seen.time_s, required(world_joints(lifted.clean_pos)), truth[number])
@@ -290,8 +349,9 @@ def main() -> None:
             tables["four_cameras"] = four_cameras(args.data / "videos" / "pose2sim_singleperson", landmarkers)
             show("Four cameras, each alone (means)", tables["four_cameras"])
         if args.only in (None, "robot"):
-            tables["robot"] = robot(landmarkers, tuple(args.clips), args.keep)
-            show("Simulated G1 (means)", tables["robot"])
+            for name, face in (("robot", False), ("robot with a face", True)):
+                tables[name] = robot(landmarkers, tuple(args.clips), args.keep, face)
+                show(f"Simulated G1: {name} (means)", tables[name])
         if args.only in (None, "speed"):
             tables["speed"] = {}
             for video in ("sports2d/demo.mp4", "pose2sim_singleperson/cam01.mp4"):

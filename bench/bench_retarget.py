@@ -5,7 +5,7 @@
     python bench/bench_retarget.py robots      # every public G1 motion brought to our 23 joints (docs/motions.md)
     python bench/bench_retarget.py mocap       # every human motion capture clip: failures, errors, speed
     python bench/bench_retarget.py speed       # the whole retargeter and live frames, in CPU time
-    python bench/bench_retarget.py corruption  # shipped motions damaged, repaired, and tracked in simulation
+    python bench/bench_retarget.py corruption  # motions damaged, repaired, and tracked in simulation
 
 All but ``corruption`` need the public clips, found by GENMIMIC_SHARED or beside the repository. Times are
 CPU seconds of this process. Prints a table, or with ``--json`` one JSON object.
@@ -16,9 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -271,44 +272,77 @@ def _delay(late: np.ndarray, early: np.ndarray, most: int = 4) -> float:
     return shifts[best] + 0.5 * (left - right) / max(left - 2.0 * here + right, 1e-12)
 
 
-def corruption(names: Sequence[str], seed: int, policy: str | None) -> dict[str, Any]:
-    """Track shipped motions damaged and repaired, and hold what the robot did against the undamaged motion."""
-    rows = list(_corruption(names, seed, policy))
+def corruption(names: Sequence[str], seed: int, policy: str | None, rollouts: int) -> dict[str, Any]:
+    """Track motions damaged, repaired, and as `check --repair` hands them out, against the undamaged motion.
+
+    The rollouts that decide what is handed out and those that are reported are different ones.
+    """
+    rows = []
+    for row in _corruption(names, seed, policy, rollouts):
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
     kinds = ("none", *KINDS)
     table = {kind: _mean([row for row in rows if row["kind"] == kind]) for kind in kinds}
-    return {"motions": list(names), "seed": seed, "rows": rows, "by_kind": table}
+    damaged = _mean([row for row in rows if row["kind"] != "none"])
+    by_motion = {Path(name).stem: _mean([row for row in rows if row["motion"] == Path(name).stem and
+                                         row["kind"] != "none"]) for name in names}  # fmt: skip
+    return {
+        "motions": list(names), "seed": seed, "rollouts": rollouts, "rows": rows, "by_kind": {**table, "all": damaged},
+        "by_motion": by_motion,
+    }  # fmt: skip
 
 
-def _corruption(names: Sequence[str], seed: int, policy: str | None) -> Iterator[dict[str, Any]]:
-    from genmimic.evaluate.rollout import plan, rollout
+def _corruption(names: Sequence[str], seed: int, policy: str | None, rollouts: int) -> Iterator[dict[str, Any]]:
     from genmimic.policy import find_policy, find_shipped, load_policy
     from genmimic.sim.simulated_g1 import SimulatedG1
 
-    student = load_policy(find_policy(policy), ROBOT)
-    sim = SimulatedG1(ROBOT)
+    path = find_policy(policy)
+    student, sim = load_policy(path, ROBOT), SimulatedG1(ROBOT)
     for name in names:
         clean = load_motion(find_shipped(name, "motions", ".npz"), ROBOT)
-        goal = aligned_keypoints(clean.keypoint_pos, clean.root_quat)
         for kind in ("none", *KINDS):
             damaged = clean if kind == "none" else corrupt(ROBOT, clean, kind, seed=seed)
-            checked = check_motion(ROBOT, damaged, mend=True)
-            row: dict[str, Any] = {"motion": name, "kind": kind, "found": checked.before is not None}
-            row["verdict"] = checked.judgement.verdict
-            for label, motion in (("before", damaged), ("after", checked.motion)):
-                local = aligned_keypoints(motion.keypoint_pos, motion.root_quat)
-                run = rollout(ROBOT, student, plan(ROBOT, motion), sim=sim, goal_frame=student.manifest.goal_frame)
-                start, end = (int(frame) for frame in run.trajectory["motion_frames"])
-                keypoints = aligned_keypoints(
-                    run.trajectory["keypoint_pos"][start:end], run.trajectory["root_quat"][start:end]
-                )
-                row[label] = {
-                    "goal_cm": 100.0 * float(np.linalg.norm(local - goal, axis=-1).mean()),
-                    "robot_cm": 100.0 * float(np.linalg.norm(keypoints - goal[: len(keypoints)], axis=-1).mean()),
-                    "no_fall": float(run.metrics["no_fall"]),
-                    "sr": float(run.metrics["sr"]),
-                    "refused": float(judge(ROBOT, motion).verdict == "refused"),
-                }
+            repaired = check_motion(ROBOT, damaged, mend=True)
+            handed = check_motion(ROBOT, damaged, path, mend=True, seed=seed)
+            row: dict[str, Any] = {"motion": Path(name).stem, "kind": kind, "repairs": repaired.judgement.repairs,
+                                   "verdict": handed.judgement.verdict, "left_out": handed.left_out}  # fmt: skip
+            results: dict[bytes, dict[str, float]] = {}
+            for label, motion in (("before", damaged), ("repaired", repaired.motion), ("handed", handed.motion)):
+                same = motion.joint_pos.tobytes() + motion.root_pos.tobytes()
+                if same not in results:
+                    results[same] = _tracked(student, sim, motion, clean, rollouts)
+                row[label] = results[same]
             yield row
+
+
+def _tracked(student: Any, sim: Any, motion: Motion, clean: Motion, rollouts: int) -> dict[str, float]:
+    """Return how the policy tracks ``motion``, held against ``clean``: once as it is, else as `judge.track` does."""
+    from genmimic.core.noise import NOISE_LEVELS
+    from genmimic.core.randomization import PAPER_RANDOMIZATION
+    from genmimic.evaluate.rollout import plan, rollout, rollout_seed
+
+    unpushed = replace(PAPER_RANDOMIZATION, push_velocity_m_s=(0.0, 0.0))
+    goal = aligned_keypoints(clean.keypoint_pos, clean.root_quat)
+    local = aligned_keypoints(motion.keypoint_pos, motion.root_quat)
+    planned, runs, off = plan(ROBOT, motion), [], []
+    for number in range(rollouts):
+        run = rollout(
+            ROBOT, student, planned, noise=NOISE_LEVELS["paper" if number else "none"],
+            randomization=unpushed if number else None, seed=rollout_seed(1, "corruption", number), sim=sim,
+            goal_frame=student.manifest.goal_frame,
+        )  # fmt: skip
+        start, end = (int(frame) for frame in run.trajectory["motion_frames"])
+        did = aligned_keypoints(run.trajectory["keypoint_pos"][start:end], run.trajectory["root_quat"][start:end])
+        off.append(100.0 * float(np.linalg.norm(did - goal[: len(did)], axis=-1).mean()))
+        runs.append(run)
+    return {
+        "goal_cm": 100.0 * float(np.linalg.norm(local - goal, axis=-1).mean()),
+        "robot_cm": off[0],
+        "nominal": float(runs[0].metrics["no_fall"]),
+        "no_fall": float(np.mean([run.metrics["no_fall"] for run in runs])),
+        "sr": float(np.mean([run.metrics["sr"] for run in runs])),
+        "refused": float(judge(ROBOT, motion).verdict == "refused"),
+    }
 
 
 # printing --------------------------------------------------------------------------------------
@@ -357,13 +391,16 @@ def _print_robots(result: dict[str, Any]) -> None:
 
 
 def _print_corruption(result: dict[str, Any]) -> None:
-    print("| damage | goal off clean cm, before/after | robot off clean cm | no fall % | SR % | refused % |")
+    print(f"{len(result['motions'])} motions, {result['rollouts']} rollouts each: damaged / repaired / handed out\n")
+    print("| damage | goal off clean cm | robot off clean cm | no fall % | SR % | refused without simulation % |")
     print("|---|---|---|---|---|---|")
-    for kind, row in result["by_kind"].items():
-        before, after = row["before"], row["after"]
-        cells = [f"{before[key]:.1f} / {after[key]:.1f}" for key in ("goal_cm", "robot_cm")]
-        cells += [f"{100 * before[key]:.0f} / {100 * after[key]:.0f}" for key in ("no_fall", "sr", "refused")]
-        print(f"| {kind} | {' | '.join(cells)} |")
+    for name, row in {**result["by_kind"], **result["by_motion"]}.items():
+        three = [row[label] for label in ("before", "repaired", "handed")]
+        cells = [" / ".join(f"{one[key]:.1f}" for one in three) for key in ("goal_cm", "robot_cm")]
+        cells += [" / ".join(f"{100 * one[key]:.0f}" for one in three) for key in ("no_fall", "sr", "refused")]
+        print(f"| {name} | {' | '.join(cells)} |")
+    left = sum(bool(row["left_out"]) for row in result["rows"])
+    print(f"\na repair was left out, whole or in part, in {left} of {len(result['rows'])} cases")
 
 
 def main() -> None:
@@ -371,7 +408,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("pairs", "robots", "mocap", "speed", "corruption"))
     parser.add_argument("--every", type=int, default=1, help="of robots and mocap, take every Nth clip")
-    parser.add_argument("--motions", nargs="+", help="shipped motions for the corruption test (default: all)")
+    parser.add_argument("--motions", nargs="+", help="motions for the corruption test (default: all shipped)")
+    parser.add_argument("--rollouts", type=int, default=4, help="for the corruption test, the first nominal")
     parser.add_argument("--policy", help="for the corruption test")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -386,7 +424,7 @@ def main() -> None:
         result = speed()
     else:
         names = args.motions or sorted(path.stem for path in (ROOT / "motions").glob("*.npz"))
-        result = corruption(names, args.seed, args.policy)
+        result = corruption(names, args.seed, args.policy, args.rollouts)
     if args.json:
         print(json.dumps(result, indent=1))
     elif args.what == "pairs":

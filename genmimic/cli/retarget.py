@@ -21,6 +21,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="motion to write, *.npz")
     parser.add_argument("--fps", type=float, metavar="HZ", help="of PERSON, where the file does not say or is wrong")
     parser.add_argument("--height", type=float, metavar="M", help="of the person, where the file's unit is not known")
+    parser.add_argument("--up", metavar="AXIS", help="that points up in PERSON, like y or -z; found when left out")
+    parser.add_argument(
+        "--person", type=int, metavar="N", help="which one, where PERSON has several; the longest when left out"
+    )
+    parser.add_argument("--order", metavar="NAME", help="of points without names: coco, h36m, smpl24 and others")
+    parser.add_argument("--skeleton", metavar="ASF", help="of an AMC motion; found beside it when left out")
+    parser.add_argument("--body-model", metavar="NPZ", help="your SMPL, SMPL-H or SMPL-X model, for the body's shape")
     parser.add_argument("--crop", nargs=2, type=float, metavar=("START", "END"), help="keep this part, in s")
     parser.add_argument("--name", help="name in the file; that of PERSON when left out")
     parser.add_argument("--plots", metavar="PNG", help="draw feet, speeds and margins")
@@ -48,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     output = check_output(args.output, args.force)
     check_paths(args.plots, args.video, args.html)
-    person = read_human(args.input, fps=args.fps, height=args.height)
+    person = read_human(
+        args.input, fps=args.fps, height=args.height, up=args.up, person=args.person, order=args.order,
+        skeleton=args.skeleton, body_model=args.body_model,
+    )  # fmt: skip
     result = retarget_human(person)
     motion = result.motion
     if args.crop is not None:

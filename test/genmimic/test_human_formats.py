@@ -13,6 +13,8 @@ import pytest
 
 from genmimic.core.errors import GenMimicError, InputFileError, MotionError
 from genmimic.core.human import REQUIRED_JOINTS, SMPL_JOINTS, load_human_motion, save_human_motion
+from genmimic.core.motion import load_motion
+from genmimic.core.robot import G1_23DOF
 from genmimic.lift import read_human
 from genmimic.lift.importers.names import map_joint_names, split_side
 from genmimic.lift.importers.points import ORDERS
@@ -302,6 +304,65 @@ def test_names_of_common_skeletons():
     assert cmu[found["left_wrist"]] == "LeftWrist" and cmu[found["left_hip"]] == "LeftHip"
 
 
+LEFT_BONES = (  # name, parent, direction, length in m, what turns
+    ("lhipjoint", "root", (1, 0, 0), 0.1, ""), ("lfemur", "lhipjoint", (0, -1, 0), 0.42, "rx ry rz"),
+    ("ltibia", "lfemur", (0, -1, 0), 0.42, "rx"), ("lfoot", "ltibia", (0, 0, 1), 0.15, "rx rz"),
+    ("lclavicle", "thorax", (1, 0.2, 0), 0.18, ""), ("lhumerus", "lclavicle", (1, 0, 0), 0.28, "rx ry rz"),
+    ("lradius", "lhumerus", (1, 0, 0), 0.25, "ry"), ("lwrist", "lradius", (1, 0, 0), 0.08, "ry"),
+)  # fmt: skip
+
+
+def asf_and_amc(frames=4, elbow=-90.0):
+    """A T pose in the Acclaim format, y up, facing z, in the CMU database's unit; the left elbow bends to the front."""
+    metre = 0.45 / 0.0254
+    right = [
+        (name.replace("l", "r", 1), parent if parent in ("root", "thorax") else parent.replace("l", "r", 1),
+         (-way[0], *way[1:]), length, dof)
+        for name, parent, way, length, dof in LEFT_BONES
+    ]  # fmt: skip
+    spine = [("thorax", "root", (0, 1, 0), 0.5, "rx ry rz"), ("head", "thorax", (0, 1, 0), 0.25, "")]
+    bones = [*spine, *LEFT_BONES, *right]
+    text = ":units\n mass 1.0\n length 0.45\n angle deg\n:root\n order TX TY TZ RX RY RZ\n axis XYZ\n:bonedata\n"
+    for name, _, way, length, dof in bones:
+        text += (
+            f"begin\n name {name}\n direction {' '.join(map(str, way))}\n length {length * metre}\n axis 0 0 0 XYZ\n"
+        )
+        text += (f" dof {dof}\n" if dof else "") + "end\n"
+    text += ":hierarchy\nbegin\n" + "".join(f" {parent} {name}\n" for name, parent, *_ in bones) + "end\n"
+    motion = ":FULLY-SPECIFIED\n:DEGREES\n"
+    for frame in range(frames):
+        motion += f"{frame + 1}\nroot 0 {0.9 * metre} 0 0 0 0\n"
+        motion += "".join(
+            f"{name} {' '.join(str(elbow if name == 'lradius' else 0.0) for _ in dof.split())}\n"
+            for name, *_, dof in bones if dof
+        )  # fmt: skip
+    return text, motion
+
+
+def test_amc_takes_the_skeleton_beside_it(tmp_path):
+    skeleton, motion = asf_and_amc()
+    path = tmp_path / "07_01.amc"
+    path.write_text(motion)
+    with pytest.raises(InputFileError, match="07.asf"):
+        read_human(path)
+    (tmp_path / "07.asf").write_text(skeleton)
+    person = read_human(path)
+    assert person.fps == 120.0 and person.source["up"] == "+y" and all(person.has(name) for name in REQUIRED_JOINTS)
+    forearm = (person.pos("left_wrist") - person.pos("left_elbow"))[0]
+    np.testing.assert_allclose(forearm, [0.0, -0.25, 0.0], atol=1e-6)  # 90 degrees to the front: z, which becomes -y
+    shin = (person.pos("left_ankle") - person.pos("left_knee"))[0]
+    np.testing.assert_allclose(shin, [0.0, 0.0, -0.42], atol=1e-6)
+    other = tmp_path / "elsewhere" / "clip.amc"
+    other.parent.mkdir()
+    other.write_text(motion)
+    again = read_human(other, skeleton=tmp_path / "07.asf", fps=60)
+    assert again.fps == 60.0
+    np.testing.assert_allclose(again.joint_pos, person.joint_pos)
+    other.write_text(motion.replace("lradius -90.0", "lradius"))
+    with pytest.raises(InputFileError, match="lradius"):
+        read_human(other, skeleton=tmp_path / "07.asf")
+
+
 # points ----------------------------------------------------------------------------------------
 def body_points(order, frames=10):
     poses, trans = standing(frames)
@@ -321,6 +382,33 @@ def test_arrays_of_seventeen_joints_tell_their_order_and_unit(tmp_path, order, u
     assert order in motion.source["format"] and motion.fps == 25
     assert motion.source["height_m"] == pytest.approx(1.72, abs=0.06)
     assert motion.pos("left_wrist")[-1, 2] > motion.pos("right_wrist")[-1, 2] + 0.2
+
+
+@pytest.mark.parametrize("order", sorted(ORDERS))
+def test_every_order_of_points_is_read_when_it_is_named(tmp_path, order):
+    path = tmp_path / "joints.npy"
+    np.save(path, body_points(order))
+    motion = read_human(path, order=order)
+    assert motion.pos("left_wrist")[-1, 2] > motion.pos("right_wrist")[-1, 2] + 0.2
+    assert 1.3 < np.ptp(motion.joint_pos[0, :, 2]) < 1.8
+
+
+def test_amass_in_fields_of_its_own_and_the_command_that_takes_a_body_model(tmp_path, capsys):
+    from genmimic.cli import main
+
+    poses, trans = standing()
+    path, model, out = tmp_path / "amass.npz", tmp_path / "model.npz", tmp_path / "robot.npz"
+    np.savez(path, root_orient=poses[:, :3], pose_body=poses[:, 3:66], trans=trans, betas=np.array([1.0, 0.0]),
+             gender="neutral", mocap_frame_rate=120.0)  # fmt: skip
+    assert read_human(path).fps == 120.0
+    rest = REST_JOINTS["neutral"]
+    np.savez(model, v_template=rest, shapedirs=0.1 * rest[:, :, None], J_regressor=np.eye(24))
+    pytest.importorskip("daqp", reason="retargeting needs daqp")
+    assert main(["retarget", str(path), "-o", str(out), "--fps", "30", "--body-model", str(model)]) == 0
+    tall = load_motion(out, G1_23DOF).source["human"]["height_m"]
+    assert tall == pytest.approx(1.1 * read_human(path).source["height_m"], rel=1e-3)
+    assert main(["retarget", str(path), "-o", str(tmp_path / "b.npz"), "--up", "q"]) == 2
+    assert "expected x, y or z" in capsys.readouterr().err
 
 
 def test_points_by_name_with_gaps(tmp_path):
