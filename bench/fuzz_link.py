@@ -24,8 +24,9 @@ from genmimic.core.modes import Mode
 from genmimic.core.robot import G1_23DOF
 from genmimic.core.state import RobotState, damping_command
 from genmimic.link import idl, wire
+from genmimic.link.bus import BMS_STATE_TOPIC, LOW_CMD_TOPIC, LOW_STATE_TOPIC
 from genmimic.link.config import LinkConfig
-from genmimic.link.dds import BMS_STATE_TOPIC, LOW_CMD_TOPIC, LOW_STATE_TOPIC, Bus
+from genmimic.link.dds import Bus
 from genmimic.link.hardware import HardwareBridge, RobotLink
 from genmimic.link.rpc import SERVICE, encode
 from genmimic.link.twin import Twin, TwinConfig
@@ -51,7 +52,7 @@ def main() -> int:
     return 0 if report["good"] else 1
 
 
-def seeds() -> dict[str, tuple[type, bytes]]:
+def seeds() -> dict[str, tuple[str, bytes]]:
     """Return a good message of each topic."""
     robot = G1_23DOF
     command = wire.LowCmdWriter(robot).fill(damping_command(robot, robot.default_joint_pos), 4).tobytes()
@@ -61,15 +62,12 @@ def seeds() -> dict[str, tuple[type, bytes]]:
     )
     low_state = wire.LowStateWriter().fill(state, robot, 4, bytes(40), 54.0).tobytes()
     charge = encode(idl.BmsState(1, 0, 0, [1] * 40, [2] * 3, -5, 87, 99, [21] * 12, 3, 4, [0] * 5, [0] * 3))
-    identity = idl.RequestIdentity(7, 1003)
-    request = idl.Request(idl.RequestHeader(identity, idl.RequestLease(0), idl.RequestPolicy(0, False)), "{}", [])
-    response = idl.Response(idl.ResponseHeader(identity, idl.ResponseStatus(0)), '{"name": "ai"}', [])
     return {
-        LOW_CMD_TOPIC: (idl.LowCmd, command),
-        LOW_STATE_TOPIC: (idl.LowState, low_state),
-        BMS_STATE_TOPIC: (idl.BmsState, charge),
-        f"rt/api/{SERVICE}/request": (idl.Request, encode(request)),
-        f"rt/api/{SERVICE}/response": (idl.Response, encode(response)),
+        LOW_CMD_TOPIC: ("LowCmd", command),
+        LOW_STATE_TOPIC: ("LowState", low_state),
+        BMS_STATE_TOPIC: ("BmsState", charge),
+        f"rt/api/{SERVICE}/request": ("Request", wire.encode_request(7, 1003, "{}")),
+        f"rt/api/{SERVICE}/response": ("Response", wire.encode_response(7, 1003, 0, '{"name": "ai"}')),
     }
 
 

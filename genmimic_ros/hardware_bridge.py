@@ -7,6 +7,7 @@ stands on its feet, then starts the motion; B damps; Select damps and ends the b
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -21,8 +22,8 @@ from genmimic.core.gate import GateConfig, Heartbeat
 from genmimic.core.modes import APPLIED, DAMPING, Mode
 from genmimic.core.robot import G1_23DOF
 from genmimic.core.state import JointCommand
+from genmimic.link.bus import Bus
 from genmimic.link.config import LinkConfig
-from genmimic.link.dds import Bus
 from genmimic.link.guard import Guard
 from genmimic.link.hardware import LET_GO_S, RATE_HZ, HardwareBridge, RobotLink, describe_machine
 from genmimic.link.realtime import lock_memory
@@ -52,6 +53,9 @@ class HardwareDriver:
         priority: Of the loop.
         remote_required: Whether a lost remote is a fault.
         guarded: Whether a second process damps when this one has died.
+        transport: dds; ros for plain ROS topics, where the interface is the middleware's business; or sdk for
+            Unitree's `unitree_sdk2py` in a process of its own.
+        sdk_python: Interpreter that has it; this one when empty.
 
     Raises:
         LinkError: No robot, another robot, or one that somebody else commands.
@@ -69,8 +73,10 @@ class HardwareDriver:
         priority: int,
         remote_required: bool,
         guarded: bool,
+        transport: str = "dds",
+        sdk_python: str = "",
     ) -> None:
-        if not interface:
+        if not interface and transport != "ros":
             raise ConfigError("robot:=g1 needs interface:=, the network interface that the robot is on, such as eth0")
         self._node, self._log = node, node.get_logger()
         self._state_period_ns = round(1e9 / state_rate_hz)
@@ -86,15 +92,15 @@ class HardwareDriver:
         self._gone = False
         if not lock_memory():
             self._log.info("memory is not locked: the system does not permit it")
-        self._bus = Bus(interface, domain)
+        self._bus, guard_module = _open_bus(transport, interface, domain, sdk_python)
         self._bridge = HardwareBridge(RobotLink(self._bus, G1_23DOF, link), gate, remote_required=remote_required)
         self._bridge.open()
-        self._guard = Guard(interface, domain, gate) if guarded else None
+        self._guard = Guard(interface, domain, gate, guard_module) if guarded else None
         if self._guard is not None:
             self._bridge.watched_by(self._guard)
-        machine = self._bridge.link.mode_machine
+        machine, where = self._bridge.link.mode_machine, "plain ROS topics" if transport == "ros" else interface
         assert machine is not None
-        self._log.info(f"{describe_machine(machine)}, mode_machine {machine}, on {interface}, DDS domain {domain}")
+        self._log.info(f"{describe_machine(machine)}, mode_machine {machine}, on {where}, DDS domain {domain}")
         if self._bridge.occupied:
             self._log.warning(self._bridge.occupied)
         self._state_pub = node.create_publisher(RobotStateMsg, "robot_state", STREAM_PUB)
@@ -204,3 +210,19 @@ class HardwareDriver:
             self._bridge.let_go(reason)
             if self._guard is not None:
                 self._guard.dismiss()
+
+
+def _open_bus(transport: str, interface: str, domain: int, sdk_python: str) -> tuple[Bus, str]:
+    """Return the wire, and the module that guards it. Each transport loads its libraries, and not the other's."""
+    if transport == "ros":
+        from genmimic_ros.ros_bus import RosBus
+
+        return RosBus(domain), "genmimic_ros.ros_guard"
+    if transport == "sdk":
+        from genmimic.link.sdk_bus import PYTHON_VARIABLE, open_worker_bus
+
+        os.environ[PYTHON_VARIABLE] = sdk_python  # the guard's process reads it, too
+        return open_worker_bus(interface, domain), "genmimic.link.sdk_guard"
+    from genmimic.link.dds import Bus as DdsBus
+
+    return DdsBus(interface, domain), "genmimic.link.guard"

@@ -33,6 +33,8 @@ ARGUMENTS = (
     ("robot", "sim", "sim or g1"),
     ("interface", "", "network interface of the hardware, for example eth0"),
     ("dds_domain", "0", "DDS domain of the hardware; not ROS's own"),
+    ("transport", "dds", "how the hardware is reached: dds, ros (needs unitree_hg) or sdk (needs unitree_sdk2py)"),
+    ("sdk_python", "", "with transport:=sdk: the Python that has unitree_sdk2py"),
     ("on_gantry", "false", "whether the hardware hangs in its gantry throughout: the verdict `gantry only` passes"),
     ("override_gate", "false", "play on the hardware what has not passed `genmimic check`; logged"),
     ("auto", "default", "whether to arm, play and end by itself: true, false; default: only the simulated robot"),
@@ -100,6 +102,8 @@ def _nodes(context: object) -> list:
             {
                 "robot": _text("robot"),
                 "interface": _text("interface"),
+                "transport": _text("transport"),
+                "sdk_python": _text("sdk_python"),
                 "dds_domain": ParameterValue(LaunchConfiguration("dds_domain"), value_type=int),
             },
         ),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import socket
 import threading
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from genmimic.core.errors import LinkError, MissingDependencyError
+from genmimic.link.bus import Sample
 
 try:
     from cyclonedds._clayer import ddspy_take, ddspy_write
@@ -30,14 +31,10 @@ except ImportError as error:
         f"the robot link needs cyclonedds 11 ({error}); run `pip install cyclonedds==11.0.1`"
     ) from None
 
+from genmimic.link import idl  # noqa: E402  (after the line above, which says what is missing)
+
 ROBOT_DOMAIN = 0
 """DDS domain of the real robot."""
-
-LOW_CMD_TOPIC = "rt/lowcmd"
-LOW_STATE_TOPIC = "rt/lowstate"
-SLOW_LOW_STATE_TOPIC = "rt/lf/lowstate"
-BMS_STATE_TOPIC = "rt/lf/bmsstate"
-SECONDARY_IMU_TOPIC = "rt/secondary_imu"
 
 _ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 
@@ -50,14 +47,6 @@ _CONFIG = """<CycloneDDS><Domain Id="any">
 
 _domains: dict[int, tuple[str, Domain]] = {}  # Cyclone allows one configuration per domain and process
 _domains_lock = threading.Lock()
-
-
-class Sample(NamedTuple):
-    """One received message: its bytes, when its writer sent it (system clock, ns), and a handle of that writer."""
-
-    data: bytes
-    sent_ns: int
-    writer: int
 
 
 class RawWriter:
@@ -84,6 +73,8 @@ class RawWriter:
 
 class RawReader:
     """Receives bytes. Best effort, as Unitree's own channels."""
+
+    tells_writers = True
 
     def __init__(self, entity: DataReader[Any], depth: int) -> None:
         self._entity, self._depth = entity, depth
@@ -127,19 +118,19 @@ class Bus:
         self._publications: Any = None
         self._own: set[bytes] = set()
 
-    def writer(self, topic: str, kind: type) -> RawWriter:
-        """Return a writer of ``topic``, whose type is one of `genmimic.link.idl`."""
+    def writer(self, topic: str, kind: str) -> RawWriter:
+        """Return a writer of ``topic``, whose type is the one of that name in `genmimic.link.idl`."""
         qos = Qos(Policy.Reliability.Reliable(100_000_000), Policy.History.KeepLast(1))
         entity: DataWriter[Any] = DataWriter(self._participant, self._topic(topic, kind), qos)
         self._entities.append(entity)
         return RawWriter(entity)
 
-    def reader(self, topic: str, kind: type, depth: int = 1, *, others_only: bool = False) -> RawReader:
+    def reader(self, topic: str, kind: str, depth: int = 1, *, others_only: bool = False) -> RawReader:
         """Return a reader of ``topic`` that keeps the last ``depth`` samples.
 
         Args:
             topic: Its name on DDS, such as rt/lowstate.
-            kind: Its type, one of `genmimic.link.idl`.
+            kind: Name of its type in `genmimic.link.idl`.
             depth: How many samples wait at most until they are taken.
             others_only: Do not hear the writers of this bus.
         """
@@ -179,9 +170,9 @@ class Bus:
     ) -> None:
         self.close()
 
-    def _topic(self, name: str, kind: type) -> Topic[Any]:
+    def _topic(self, name: str, kind: str) -> Topic[Any]:
         if name not in self._topics:
-            self._topics[name] = Topic(self._participant, name, kind)
+            self._topics[name] = Topic(self._participant, name, getattr(idl, kind))
         return self._topics[name]
 
 

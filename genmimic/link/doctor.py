@@ -177,9 +177,9 @@ def _policy(name: str | None) -> Finding:
 # the robot ------------------------------------------------------------------------------------------
 def check_robot(interface: str, domain: int = 0, seconds: float = 3.0) -> list[Finding]:
     """Listen to the robot on ``interface`` for ``seconds`` and judge what is heard."""
-    from genmimic.link import idl
+    from genmimic.link.bus import LOW_CMD_TOPIC
     from genmimic.link.config import LinkConfig
-    from genmimic.link.dds import LOW_CMD_TOPIC, Bus
+    from genmimic.link.dds import Bus
     from genmimic.link.hardware import RobotLink
 
     try:
@@ -189,7 +189,7 @@ def check_robot(interface: str, domain: int = 0, seconds: float = 3.0) -> list[F
         return [Finding("interface", FAIL, str(error), fix)]
     with bus:
         link = RobotLink(bus, G1_23DOF, LinkConfig())
-        foreign = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=16)
+        foreign = bus.reader(LOW_CMD_TOPIC, "LowCmd", depth=16)
         ages: list[float] = []
         accelerations: list[np.ndarray] = []
         commands, begin = 0, time.monotonic()
@@ -283,7 +283,7 @@ def _rate(link: RobotLink, elapsed: float) -> Finding:
 
 
 def _other_writer(bus: Bus, commands: int) -> Finding:
-    from genmimic.link.dds import LOW_CMD_TOPIC
+    from genmimic.link.bus import LOW_CMD_TOPIC
 
     silent = bus.topics_of_others().count(LOW_CMD_TOPIC)
     if commands:

@@ -20,7 +20,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 from genmimic.core.gate import GateConfig
 from genmimic.core.robot import G1_23DOF
 from genmimic.core.state import JointCommand, damping_command
+from genmimic.link.bus import LOW_CMD_TOPIC, Bus
 
 SILENCE_S = 0.1
 """How long the bridge's counter may stand still. Beyond the gate's own limits, so that a late bridge damps first."""
@@ -50,9 +51,10 @@ class Guard:
         interface: Network interface of the robot.
         domain: Its DDS domain.
         gate: Whose damping and ramp the guard uses.
+        module: What its process runs.
     """
 
-    def __init__(self, interface: str, domain: int, gate: GateConfig) -> None:
+    def __init__(self, interface: str, domain: int, gate: GateConfig, module: str = "genmimic.link.guard") -> None:
         handle = os.memfd_create("genmimic-guard")  # memory, not a file: a full disk changes nothing
         os.ftruncate(handle, _PAGE.itemsize)
         self._map = mmap.mmap(handle, _PAGE.itemsize)
@@ -62,7 +64,7 @@ class Guard:
         self._taken = whole[_TAKEN_AT : _TAKEN_AT + 4].cast("I")
         self._fed: tuple[np.ndarray, ...] = ()  # what the page holds
         self._machine: int | None = None
-        command = [sys.executable, "-m", "genmimic.link.guard", str(handle), "--interface", interface]
+        command = [sys.executable, "-m", module, str(handle), "--interface", interface]
         command += ["--domain", str(domain), "--kd", str(gate.damping_kd), "--ramp", str(gate.damping_ramp_s)]
         self._alive, self._looked_s = True, 0.0
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=(handle,))
@@ -109,16 +111,15 @@ class Guard:
             self._process.wait()
 
 
-def watch(handle: int, interface: str, domain: int, kd: float, ramp_s: float) -> bool:
+def watch(handle: int, open_bus: Callable[[], Bus], kd: float, ramp_s: float) -> bool:
     """Watch over the bridge that feeds the shared page until it ends; return whether the guard had to speak."""
-    from genmimic.link import idl, wire
-    from genmimic.link.dds import LOW_CMD_TOPIC, Bus
+    from genmimic.link import wire
     from genmimic.link.realtime import lock_memory, realtime_priority, run_at
 
     page: Any = np.frombuffer(mmap.mmap(handle, _PAGE.itemsize), _PAGE)[0]
     realtime_priority(65)
-    with Bus(interface, domain) as bus:
-        writer, packer = bus.writer(LOW_CMD_TOPIC, idl.LowCmd), wire.LowCmdWriter(G1_23DOF)
+    with open_bus() as bus:
+        writer, packer = bus.writer(LOW_CMD_TOPIC, "LowCmd"), wire.LowCmdWriter(G1_23DOF)
         lock_memory()
         if _ended_well(page):
             return False
@@ -164,8 +165,8 @@ def _ended_well(page: Any) -> bool:
             return False
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the guard; started by `Guard`."""
+def main(argv: Sequence[str] | None = None, open_bus: Callable[[str, int], Bus] | None = None) -> int:
+    """Run the guard; `Guard` starts it. ``open_bus(interface, domain)`` gives a wire, `genmimic.link.dds` if none."""
     parser = argparse.ArgumentParser(prog="python -m genmimic.link.guard", description=__doc__)
     parser.add_argument("handle", type=int, help="of the shared page")
     parser.add_argument("--interface", required=True)
@@ -173,7 +174,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kd", type=float, default=8.0)
     parser.add_argument("--ramp", type=float, default=0.2)
     args = parser.parse_args(argv)
-    return 1 if watch(args.handle, args.interface, args.domain, args.kd, args.ramp) else 0
+
+    def open_it() -> Bus:
+        if open_bus is not None:
+            return open_bus(args.interface, args.domain)
+        from genmimic.link import dds  # not at the top: the other wire does without
+
+        return dds.Bus(args.interface, args.domain)
+
+    return 1 if watch(args.handle, open_it, args.kd, args.ramp) else 0
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from genmimic.core.gate import CommandGate, GateConfig, GateResult
 from genmimic.core.modes import DAMPING, Mode
 from genmimic.core.robot import G1_23DOF, VALID_MODE_MACHINE, Robot
 from genmimic.core.state import JointCommand, RobotState, damping_command
-from genmimic.link import idl, wire
+from genmimic.link import wire
+from genmimic.link.bus import BMS_STATE_TOPIC, LOW_CMD_TOPIC, LOW_STATE_TOPIC, Bus
 from genmimic.link.config import DAMPING_FAULTS, LinkConfig
-from genmimic.link.dds import BMS_STATE_TOPIC, LOW_CMD_TOPIC, LOW_STATE_TOPIC, Bus
 from genmimic.link.guard import Guard
 from genmimic.link.remote import RemoteWatch
 from genmimic.link.rpc import MotionSwitcherClient
@@ -59,7 +59,7 @@ class LinkCounts:
     duplicate: int = 0
     reordered: int = 0
     sent: int = 0
-    refused_by_dds: int = 0
+    refused: int = 0
     foreign_commands: int = 0
 
 
@@ -102,10 +102,10 @@ class RobotLink:
     def __init__(self, bus: Bus, robot: Robot = G1_23DOF, config: LinkConfig | None = None) -> None:
         self.bus, self.robot, self.config = bus, robot, config or LinkConfig()
         self.counts = LinkCounts()
-        self._states = bus.reader(LOW_STATE_TOPIC, idl.LowState, depth=16)
-        self._foreign = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=16, others_only=True)
-        self._charge = bus.reader(BMS_STATE_TOPIC, idl.BmsState)
-        self._commands = bus.writer(LOW_CMD_TOPIC, idl.LowCmd)
+        self._states = bus.reader(LOW_STATE_TOPIC, "LowState", depth=16)
+        self._foreign = bus.reader(LOW_CMD_TOPIC, "LowCmd", depth=16, others_only=True)
+        self._charge = bus.reader(BMS_STATE_TOPIC, "BmsState")
+        self._commands = bus.writer(LOW_CMD_TOPIC, "LowCmd")
         self._writer, self._reader = wire.LowCmdWriter(robot), wire.LowStateReader(robot)
         self._watch = RemoteWatch(self.config.remote_lost_s)
         self.state: RobotState | None = None
@@ -264,13 +264,18 @@ class RobotLink:
         return found
 
     # out -------------------------------------------------------------------------------------------
-    def send(self, command: JointCommand) -> None:
-        """Write a command. Only `HardwareBridge` calls this: everything else goes through its gate."""
+    def send(self, command: JointCommand) -> bool:
+        """Write a command; return whether the transport took it.
+
+        Only `HardwareBridge` calls this: everything else goes through its gate.
+        """
         assert self.mode_machine is not None
-        if self._commands.write(self._writer.fill(command, self.mode_machine)):
+        sent = self._commands.write(self._writer.fill(command, self.mode_machine))
+        if sent:
             self.counts.sent += 1
         else:
-            self.counts.refused_by_dds += 1
+            self.counts.refused += 1
+        return sent
 
     @property
     def listeners(self) -> int:
@@ -292,8 +297,9 @@ class RobotLink:
         while time.monotonic() < until:
             self.poll(time.monotonic_ns())
             time.sleep(0.005)
-        if self.senders > 1:
-            raise LinkError(f"{self.senders} robots or twins are heard on interface {self.bus.interface!r}")
+        senders = self.senders if self._states.tells_writers else self._states.writers
+        if senders > 1:
+            raise LinkError(f"{senders} robots or twins are heard on interface {self.bus.interface!r}")
 
     def _not_found(self) -> str:
         where, waited = f"on interface {self.bus.interface!r}", f"within {self.config.find_s:g} s"
@@ -482,11 +488,10 @@ class HardwareBridge:
         self._send(command)
 
     def _send(self, command: JointCommand) -> None:
-        if self._guard is not None:
-            if self._guard.taken:  # two who fade from different gains would shake the robot
-                return
+        if self._guard is not None and self._guard.taken:  # two who fade from different gains would shake the robot
+            return
+        if self.link.send(command) and self._guard is not None:  # what does not go out is the guard's to notice
             self._guard.feed(command, self.link.mode_machine)
-        self.link.send(command)
 
     def _judge(self, now_ns: int) -> list[LinkFault]:
         faults, frozen_ns = self.link.faults(now_ns), 2e9 * self.link.config.joint_frozen_s

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from genmimic.core.errors import LinkError
-from genmimic.link import idl
-from genmimic.link.dds import Bus
+from genmimic.link import wire
+from genmimic.link.bus import Bus
 
 SERVICE = "motion_switcher"
 CHECK_MODE, SELECT_MODE, RELEASE_MODE = 1001, 1002, 1003
@@ -38,8 +38,8 @@ class MotionSwitcherClient:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self._requests = bus.writer(f"rt/api/{SERVICE}/request", idl.Request)
-        self._responses = bus.reader(f"rt/api/{SERVICE}/response", idl.Response, depth=16)
+        self._requests = bus.writer(f"rt/api/{SERVICE}/request", "Request")
+        self._responses = bus.reader(f"rt/api/{SERVICE}/response", "Response", depth=16)
 
     @property
     def available(self) -> bool:
@@ -84,17 +84,15 @@ class MotionSwitcherClient:
                 raise LinkError("no motion switcher answers; is the robot on this interface, and booted?")
             time.sleep(0.02)
         number = next(_ids) & 0x7FFFFFFFFFFFFFFF
-        identity = idl.RequestIdentity(number, api_id)
-        header = idl.RequestHeader(identity, idl.RequestLease(0), idl.RequestPolicy(0, False))
-        self._requests.write(encode(idl.Request(header, json.dumps(parameter), [])))
+        self._requests.write(wire.encode_request(number, api_id, json.dumps(parameter)))
         while time.monotonic() < until:
             for sample in self._responses.take():
-                answer = decode(idl.Response, sample.data)
-                if answer is None or answer.header.identity != identity:
+                answer = wire.decode_response(sample.data)
+                if answer is None or (answer.id, answer.api_id) != (number, api_id):
                     continue
-                if answer.header.status.code != 0:
-                    raise LinkError(f"the motion switcher refused request {api_id} (code {answer.header.status.code})")
-                return str(answer.data)
+                if answer.code != 0:
+                    raise LinkError(f"the motion switcher refused request {api_id} (code {answer.code})")
+                return answer.text
             time.sleep(0.005)
         raise LinkError(f"the motion switcher did not answer request {api_id} within {ANSWER_S:g} s")
 
@@ -109,18 +107,17 @@ class MotionSwitcherServer:
     """
 
     def __init__(self, bus: Bus, name: str = "ai", changed: Callable[[str], None] | None = None) -> None:
-        self._requests = bus.reader(f"rt/api/{SERVICE}/request", idl.Request, depth=16)
-        self._responses = bus.writer(f"rt/api/{SERVICE}/response", idl.Response)
+        self._requests = bus.reader(f"rt/api/{SERVICE}/request", "Request", depth=16)
+        self._responses = bus.writer(f"rt/api/{SERVICE}/response", "Response")
         self.name, self._changed = name, changed
 
     def serve(self) -> None:
         """Answer what has been asked since the last call; what is no request is passed over."""
         for sample in self._requests.take():
-            request = decode(idl.Request, sample.data)
+            request = wire.decode_request(sample.data)
             if request is not None:
-                code, data = self._answer(request.header.identity.api_id, request.parameter)
-                header = idl.ResponseHeader(request.header.identity, idl.ResponseStatus(code))
-                self._responses.write(encode(idl.Response(header, data, [])))
+                code, text = self._answer(request.api_id, request.text)
+                self._responses.write(wire.encode_response(request.id, request.api_id, code, text))
 
     def _answer(self, api_id: int, parameter: str) -> tuple[int, str]:
         if api_id == CHECK_MODE:
@@ -147,11 +144,3 @@ def encode(message: Any) -> bytes:
     """Return a message of `genmimic.link.idl` as a sample, padded as Cyclone wants it."""
     data: bytes = message.serialize(use_version_2=False)
     return data.ljust(-(-len(data) // 4) * 4, b"\0")
-
-
-def decode(kind: type, data: bytes) -> Any:
-    """Return the message in a sample, or None where there is none: strangers may write anything."""
-    try:
-        return kind.deserialize(data)  # type: ignore[attr-defined]
-    except Exception:  # Cyclone's reader raises whatever comes to it on bytes that make no sense
-        return None

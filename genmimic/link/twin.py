@@ -34,15 +34,14 @@ from genmimic.core.robot import ABSENT_MOTOR_SLOTS, G1_23DOF, NUM_MOTOR_SLOTS
 from genmimic.core.rotation import quat_multiply
 from genmimic.core.state import JointCommand, position_command
 from genmimic.link import idl, wire
-from genmimic.link.dds import (
+from genmimic.link.bus import (
     BMS_STATE_TOPIC,
     LOW_CMD_TOPIC,
     LOW_STATE_TOPIC,
-    ROBOT_DOMAIN,
     SECONDARY_IMU_TOPIC,
     SLOW_LOW_STATE_TOPIC,
-    Bus,
 )
+from genmimic.link.dds import ROBOT_DOMAIN, Bus
 from genmimic.link.realtime import run_at
 from genmimic.link.remote import BUTTONS, Remote, encode
 from genmimic.link.rpc import MotionSwitcherServer
@@ -301,11 +300,11 @@ class Twin:
         self.gantry: Gantry | FreeStart = Gantry(self.sim) if config.tether else FreeStart(self.sim)
         self._random = random.Random(config.seed)
         self.bus = bus = Bus(config.interface, config.domain)
-        self._commands = bus.reader(LOW_CMD_TOPIC, idl.LowCmd, depth=CATCH_UP_COMMANDS)
-        self._states = bus.writer(LOW_STATE_TOPIC, idl.LowState)
-        self._slow_states = bus.writer(SLOW_LOW_STATE_TOPIC, idl.LowState)
-        self._imu = bus.writer(SECONDARY_IMU_TOPIC, idl.ImuState)
-        self._charge = bus.writer(BMS_STATE_TOPIC, idl.BmsState)
+        self._commands = bus.reader(LOW_CMD_TOPIC, "LowCmd", depth=CATCH_UP_COMMANDS)
+        self._states = bus.writer(LOW_STATE_TOPIC, "LowState")
+        self._slow_states = bus.writer(SLOW_LOW_STATE_TOPIC, "LowState")
+        self._imu = bus.writer(SECONDARY_IMU_TOPIC, "ImuState")
+        self._charge = bus.writer(BMS_STATE_TOPIC, "BmsState")
         self.switcher = MotionSwitcherServer(bus, config.controller, self._controller_changed)
         self._writer = wire.LowStateWriter()
         self._rival: tuple[Bus, Any, wire.LowCmdWriter] | None = None
@@ -570,7 +569,7 @@ class Twin:
     def _rival_writes(self) -> None:
         if self._rival is None:
             bus = Bus(self.config.interface, self.config.domain)
-            self._rival = bus, bus.writer(LOW_CMD_TOPIC, idl.LowCmd), wire.LowCmdWriter(self.robot)
+            self._rival = bus, bus.writer(LOW_CMD_TOPIC, "LowCmd"), wire.LowCmdWriter(self.robot)
             self._rivals.add(self._rival[1].handle)
         machine = self.config.mode_machine
         command = position_command(self.robot, self.robot.default_joint_pos)

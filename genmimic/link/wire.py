@@ -339,3 +339,62 @@ class LowStateWriter:
         self.buffer[2032:2072] = np.frombuffer(remote, np.uint8)
         sample["crc"] = low_state_crc(self.buffer)
         return self.buffer
+
+
+# requests and responses ---------------------------------------------------------------------------
+class Call(NamedTuple):
+    """A request to one of the robot's services, or its response. ``code`` is 0 in a request, and for success."""
+
+    id: int
+    api_id: int
+    code: int
+    text: str
+
+
+_REQUEST = struct.Struct("<4sqqqi?3x")  # id, API, lease, priority, no reply
+_RESPONSE = struct.Struct("<4sqqi")
+_COUNT = struct.Struct("<I")
+_NO_BINARY = _COUNT.pack(0)
+
+
+def encode_request(number: int, api_id: int, text: str) -> bytes:
+    """Return a unitree_api Request as a sample: no lease, priority 0, an answer wanted, no binary part."""
+    return _REQUEST.pack(HEADER, number, api_id, 0, 0, False) + _text(text) + _NO_BINARY
+
+
+def encode_response(number: int, api_id: int, code: int, text: str) -> bytes:
+    """Return a unitree_api Response as a sample."""
+    return _RESPONSE.pack(HEADER, number, api_id, code) + _text(text) + _NO_BINARY
+
+
+def decode_request(data: bytes) -> Call | None:
+    """Return the request in a sample, or None where there is none: strangers may write anything."""
+    text = _text_at(data, _REQUEST.size)
+    if text is None:
+        return None
+    _, number, api_id, *_ = _REQUEST.unpack_from(data)
+    return Call(number, api_id, 0, text)
+
+
+def decode_response(data: bytes) -> Call | None:
+    """Return the response in a sample, or None where there is none."""
+    text = _text_at(data, _RESPONSE.size)
+    if text is None:
+        return None
+    _, number, api_id, code = _RESPONSE.unpack_from(data)
+    return Call(number, api_id, code, text)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode() + b"\0"
+    return _COUNT.pack(len(data)) + data.ljust(-(-len(data) // 4) * 4, b"\0")
+
+
+def _text_at(data: bytes, at: int) -> str | None:
+    """Return the string that begins at byte ``at``, or None where there is none, whole."""
+    if len(data) < at + 5 or data[:2] != HEADER[:2]:
+        return None
+    (size,) = _COUNT.unpack_from(data, at)
+    if not 1 <= size <= len(data) - at - 4:
+        return None
+    return data[at + 4 : at + 3 + size].decode(errors="replace")

@@ -42,6 +42,12 @@ class BridgeParams:
 
     robot: str = parameter("sim", "Which robot: simulated, or the hardware", choices=("sim", "g1"))
     interface: str = parameter("", "Hardware: network interface that the robot is on, for example eth0")
+    transport: str = parameter(
+        "dds",
+        "Hardware: our own DDS link, plain ROS topics, or unitree_sdk2py",
+        choices=("dds", "ros", "sdk"),
+    )
+    sdk_python: str = parameter("", "Hardware, transport sdk: Python that has unitree_sdk2py; this one when empty")
     dds_domain: int = parameter(0, "Hardware: DDS domain of the robot", low=0, high=230)
     remote_required: bool = parameter(True, "Hardware: whether a remote that is not heard counts as a fault")
     guard: bool = parameter(True, "Hardware: whether a second process damps the robot when this one has died")
@@ -70,7 +76,8 @@ class G1BridgeNode(TickNode):
 
             self._hardware = HardwareDriver(
                 self, params.interface, params.dds_domain, config, link_config, params.state_rate_hz, params.priority,
-                params.remote_required, params.guard,
+                params.remote_required, params.guard, params.transport,
+                params.sdk_python,
             )  # fmt: skip
             return
         from genmimic.sim.gantry import SimulatedBridge

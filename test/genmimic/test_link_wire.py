@@ -273,6 +273,8 @@ def test_no_octet_is_declared_as_a_number(idl):
 
 
 def test_our_bytes_are_those_of_cyclone(idl):
+    from genmimic.link.rpc import encode
+
     rng = np.random.default_rng(8)
     command_writer, state_writer = wire.LowCmdWriter(ROBOT), wire.LowStateWriter()
     for _ in range(5):
@@ -286,6 +288,17 @@ def test_our_bytes_are_those_of_cyclone(idl):
         assert message.serialize(use_version_2=False) == data and message.crc == wire.low_state_crc(data)
         assert message.tick == state.tick & 0xFFFFFFFF and bytes(message.wireless_remote) == bytes(range(40))
         assert message.motor_state[26].q == state.joint_pos[-1]
+    for text in ("", "{}", '{"name": "ai"}', "\N{SNOWMAN}" * 7):
+        identity = idl.RequestIdentity(2**62 + 5, 1003)
+        request = idl.Request(idl.RequestHeader(identity, idl.RequestLease(0), idl.RequestPolicy(0, False)), text, [])
+        response = idl.Response(idl.ResponseHeader(identity, idl.ResponseStatus(-3)), text, [])
+        assert wire.encode_request(2**62 + 5, 1003, text) == encode(request)
+        assert wire.encode_response(2**62 + 5, 1003, -3, text) == encode(response)
+        assert wire.decode_request(encode(request)) == (2**62 + 5, 1003, 0, text)
+        assert wire.decode_response(encode(response)) == (2**62 + 5, 1003, -3, text)
+        for size in range(len(encode(response)) - 8):
+            assert wire.decode_response(encode(response)[:size]) is None or not text
+            wire.decode_request(encode(request)[:size])
     charge = idl.BmsState(1, 0, 0, [1] * 40, [2] * 3, -5, 87, 99, [21] * 12, 3, 4, [0] * 5, [0] * 3)
     sample = wire.read_bms_state(charge.serialize(use_version_2=False))
     assert (sample["soc"], sample["soh"], sample["current"], sample["cycle"]) == (87, 99, -5, 3)
