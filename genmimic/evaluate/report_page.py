@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -410,7 +411,7 @@ def _safety(page: p.Page, run: Run, robot: Robot) -> None:
     log, recording = run.log, run.recording
     assert log is not None and recording is not None
     rows = []
-    for event, following in zip(log.events, [*log.events[1:], None], strict=True):
+    for event, following in zip_longest(log.events, log.events[1:]):
         lasted = f"{following.at_s - event.at_s:.2f}" if following is not None else ""
         kind = "bad" if event.mode in DAMPING else "warn" if event.mode is Mode.HOLD else ""
         name = f"<b class={kind}>{event.mode.name}</b>" if kind else event.mode.name

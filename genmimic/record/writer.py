@@ -110,7 +110,9 @@ class RecordWriter:
         facts: Metadata at the beginning of each file.
         attachments: Files at the beginning of each file.
         limits: See `Limits`.
-        niceness: Of the writing thread, so that compressing gives way; 0 to 19.
+        niceness: Of the writing thread, so that compressing gives way; 0 to 19. Not where whoever calls has real-time
+            priority: the thread then has the same, since it holds Python's lock at times, and whoever waits for that
+            waits as long as the holder does not run.
         warn: Called with one line, from the writing thread, when recording ends early or messages are dropped.
 
     Raises:
@@ -189,15 +191,15 @@ class RecordWriter:
     # the writing thread --------------------------------------------------------------------------
     def _run(self) -> None:
         synced = checked = time.monotonic()
-        told = False
-        if self._niceness:
-            with contextlib.suppress(OSError, AttributeError):  # Linux: of this thread alone, whatever it inherited
-                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        told = behind = False
+        with contextlib.suppress(OSError, AttributeError):  # Linux: of this thread alone
+            if self._niceness and os.sched_getscheduler(0) == os.SCHED_OTHER:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         try:
             while not self._stopping:
-                self._wake.wait(FLUSH_S)
-                self._drain()
+                if not behind:
+                    self._wake.wait(FLUSH_S)
+                behind = not self._drain(time.monotonic() + FLUSH_S)
                 self._file.flush()
                 now = time.monotonic()
                 if now - synced >= SYNC_S:
@@ -229,8 +231,12 @@ class RecordWriter:
             self.counts.bytes += self._file.size
             self._file.close()
 
-    def _drain(self) -> None:
+    def _drain(self, until_s: float = float("inf")) -> bool:
+        """Write what waits; return whether that was all. A thread that gets little of the processor may never see an
+        empty queue, and what it writes must get to the disk all the same: hence ``until_s``, on the monotonic clock."""
         while self._queue:
+            if self.counts.messages % 32 == 0 and time.monotonic() > until_s:
+                return False
             message = self._queue.popleft()
             channel, data, log_ns, publish_ns = message
             self._taken += len(data)
@@ -239,6 +245,7 @@ class RecordWriter:
             self._sequence[channel] += 1
             self._file.add(channel, data, log_ns, publish_ns, self._sequence[channel])
             self.counts.messages += 1
+        return True
 
     def _check_disk(self) -> None:
         free_mb = shutil.disk_usage(self._path.parent).free / 1e6

@@ -31,8 +31,8 @@ PRIORITY = 20
 On a busy machine, messages would be lost without: measured in docs/recording.md.
 """
 
-NICENESS = 10
-"""Of the thread that compresses and writes, which has no real-time priority."""
+NICENESS = 5
+"""Of the thread that compresses and writes, where real-time priority is not permitted."""
 
 MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
 

@@ -243,6 +243,30 @@ class FullDisk:
         return written
 
 
+def test_a_writer_that_never_catches_up_still_gets_what_it_wrote_to_the_disk(tmp_path, monkeypatch):
+    """A busy machine: each message takes longer to write than the next takes to come."""
+    monkeypatch.setattr(writing, "FLUSH_S", 0.02)
+    path = tmp_path / "run.mcap"
+    writer = RecordWriter(path, [TEXT])
+    before = path.stat().st_size
+    genuine, sizes = writer._file.add, []
+
+    def slow(channel, data, *times):
+        if len(sizes) < 400:
+            writer.add(0, data, times[0])
+            sizes.append(path.stat().st_size)
+        time.sleep(0.001)
+        genuine(channel, data, *times)
+
+    monkeypatch.setattr(writer._file, "add", slow)
+    writer.add(0, talk(0), 1)
+    until = time.monotonic() + 60.0
+    while len(sizes) < 400 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert writer.close(timeout_s=60.0) and writer.counts.messages == 401
+    assert sizes[0] <= before < sizes[-1]  # while the queue was never empty
+
+
 def test_a_full_disk_ends_the_recording_with_one_warning_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(writing.os, "write", FullDisk(250_000))
     warnings = []

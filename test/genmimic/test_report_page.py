@@ -265,3 +265,19 @@ def test_a_report_without_rollouts_can_still_be_shown(tmp_path, run_folder):
     html = report_page(run, ROBOT).render()
     whole(html)
     assert "the robot is DAMPED" in html
+
+
+def test_a_recording_that_ended_at_once_can_still_be_shown(run_folder, tmp_path, monkeypatch):
+    from genmimic.record.writer import Channel, RecordWriter
+
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    folder = tmp_path / "short"
+    folder.mkdir()
+    report = json.loads((run_folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps(report))
+    with RecordWriter(
+        folder / "run.mcap", [Channel("/genmimic/gantry/tension", "std_msgs/msg/Float32", "float32 data")]
+    ):
+        pass
+    assert main(["report", str(folder)]) == 0
+    assert "Safety" in (folder / "report.html").read_text()
