@@ -180,7 +180,7 @@ class _System:
         root_inverse = np.empty((frames, _N, _N))  # of the Cholesky factor
         found = np.empty((frames, _N))
         for t in range(frames):
-            root_inverse[t] = np.linalg.inv(np.linalg.cholesky(block[t]))
+            root_inverse[t] = _lower_inverse(np.linalg.cholesky(block[t]))
             found[t] = root_inverse[t] @ right[t]
             one[t], two[t] = root_inverse[t] @ one[t], root_inverse[t] @ two[t]
             if t + 1 < frames:
@@ -197,6 +197,16 @@ class _System:
                 found[t] -= two[t] @ found[t + 2]
             found[t] = root_inverse[t].T @ found[t]
         return found.reshape(frames, _N // 3, 3)
+
+
+def _lower_inverse(lower: np.ndarray) -> np.ndarray:
+    """Return the inverse of a lower triangular matrix, by halves: NumPy has none that knows of the zeros."""
+    half = len(lower) // 2
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half] = np.linalg.inv(lower[:half, :half])
+    inverse[half:, half:] = np.linalg.inv(lower[half:, half:])
+    inverse[half:, :half] = -inverse[half:, half:] @ (lower[half:, :half] @ inverse[:half, :half])
+    return inverse
 
 
 def _add_pictures(system: _System, known: Evidence, noise: Noise, pos: np.ndarray, robust: bool) -> np.ndarray:
