@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("mujoco", reason="self-collision needs mujoco")
 
-from genmimic.check import GateError, Severity, check_motion, judge, require_verdict
+from genmimic.check import GateError, Severity, Tracking, check_motion, judge, require_verdict
 from genmimic.check.corrupt import KINDS, corrupt
 from genmimic.check.measure import centre_of_mass, convex_hull, measure, outside
 from genmimic.check.pictures import save_page, save_plots
@@ -23,6 +23,7 @@ from genmimic.core.errors import ConfigError, InputFileError, MotionError
 from genmimic.core.kinematics import sole_positions
 from genmimic.core.motion import Motion, crop_motion, load_motion, save_motion
 from genmimic.core.robot import G1_23DOF as ROBOT
+from genmimic.core.robot import Robot
 from genmimic.evaluate.report import file_sha256
 
 MOTIONS = Path(__file__).parents[2] / "motions"
@@ -167,6 +168,43 @@ def test_a_path_loses_its_jumps_and_keeps_its_speed() -> None:
     whole, count = without_jumps(broken)
     assert count == 1
     np.testing.assert_allclose(whole, path, atol=1e-9)
+
+
+def test_a_repair_leaves_the_robot_over_its_feet() -> None:
+    """Low, slow steps are not slides: to hold such a foot still would draw it from under the body."""
+    pytest.importorskip("daqp", reason="repair needs daqp")
+    motion = shipped("squat")  # its feet shuffle, a centimetre above the floor
+    damaged = corrupt(ROBOT, motion, "self_intersection")
+    before = np.nanmax(measure(ROBOT, damaged).support_excess)
+    fixed = check_motion(ROBOT, damaged, mend=True).motion
+    assert np.nanmax(measure(ROBOT, fixed).support_excess) < before + 0.02
+    feet = ROBOT.keypoint_idx(["left_ankle_roll", "right_ankle_roll"])
+    assert np.linalg.norm((fixed.keypoint_pos - damaged.keypoint_pos)[:, feet], axis=-1).mean() < 0.005
+
+
+def test_a_repair_that_costs_the_robot_its_balance_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("daqp", reason="repair needs daqp")
+    damaged = corrupt(ROBOT, shipped(), "self_intersection")
+    falls: list[int] = []  # per motion that is simulated, in how many of four rollouts
+
+    def simulated(robot: Robot, motion: Motion, *_: object) -> Tracking:
+        fell = falls.pop(0)
+        return Tracking("p", "0" * 64, (3.0,) * 4, (None,) * (4 - fell) + (1.0,) * fell, (True,) * 4)
+
+    monkeypatch.setattr("genmimic.check.gate.track", simulated)
+    falls[:] = [1, 1]
+    checked = check_motion(ROBOT, damaged, "policy.onnx", mend=True)
+    assert checked.before is not None and not checked.left_out, "no worse is good enough"
+    falls[:] = [0, 2, 2, 2]
+    checked = check_motion(ROBOT, damaged, "policy.onnx", mend=True)
+    np.testing.assert_array_equal(checked.motion.joint_pos, damaged.joint_pos)
+    assert checked.before is None and not checked.judgement.repairs and checked.judgement.verdict == "gantry only"
+    assert "stands in 2 of 4 rollouts, 4 before" in checked.left_out[0]
+    assert checked.motion.source["check"]["repairs_left_out"] == list(checked.left_out)
+    slid = corrupt(ROBOT, shipped(), "foot_skate")
+    falls[:] = [0, 2, 0]
+    gentler = check_motion(ROBOT, slid, "policy.onnx", mend=True)
+    assert gentler.before is not None and len(gentler.left_out) == 1 and gentler.left_out[0].startswith("the whole")
 
 
 # simulation ------------------------------------------------------------------------------------

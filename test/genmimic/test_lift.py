@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +22,7 @@ from genmimic.lift.ground import up_vector
 from genmimic.lift.importers.smpl import REST_JOINTS
 from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS
 from genmimic.lift.motion import Steps, lift_observation, resample_paths
-from genmimic.lift.observe import Observation, observe
+from genmimic.lift.observe import Observation, _crossed, _Picture, _Watch, observe
 from genmimic.lift.solve import POINTS
 
 av = pytest.importorskip("av", reason="reading video needs PyAV")
@@ -354,6 +355,61 @@ def test_other_people_are_reported_and_hidden(tmp_path):
     assert not (fake.shown[0][100, 265:275] == 114).all(), "the one pointed at is the one to follow"
 
 
+class FakeFollower:
+    """Two people stand side by side; the larger one, on the right, is seen unless it is hidden. The picture's number is
+    in its first pixel and comes back as the height of all landmarks."""
+
+    def __init__(self):
+        self.resets, self.seen = 0, 0
+
+    def reset(self):
+        self.resets += 1
+
+    def detect(self, image):
+        return np.array([[0.9, 20.0, 50.0, 60.0, 90.0], [0.9, 100.0, 30.0, 180.0, 110.0]])
+
+    def send(self, image):
+        self.seen += 1
+        self._number, self._right = int(image[0, 0, 0]), image[70, 140, 0] != 114
+
+    def receive(self):
+        row = np.zeros((NUM_LANDMARKS, 6))
+        row[:, 0] = np.linspace(-15, 15, 33) + (140 if self._right else 40)
+        row[:, 1], row[:, 2] = np.linspace(-20, 20, 33) + 70 + 0.01 * self._number, 0.9
+        return row
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("point", [None, np.array([40.0, 70.0])])
+def test_many_landmarkers_find_what_one_finds(count, point):
+    fakes = [FakeFollower() for _ in range(count)]
+    rows = []
+    with _Watch(fakes, 230) as watch:
+        for number in range(230):
+            image = np.full((140, 220, 3), 30, np.uint8)
+            image[0, 0] = number
+            rows += watch.add(_Picture(number / 30.0, image), fresh=number == 0, point=None if number else point)
+        rows += watch.rest()
+    found = np.array(rows)
+    assert len(found) == 230 and watch.people == 2
+    np.testing.assert_allclose(
+        found[:, :, 1].mean(1), 70.0 + 0.01 * np.arange(230), atol=1e-9, err_msg="in their order"
+    )
+    np.testing.assert_allclose(found[:, :, 0].mean(1), 140.0 if point is None else 40.0, err_msg="the same person")
+    if count == 1:
+        assert fakes[0].resets == 1 and fakes[0].seen == 230, "a single one goes on where it was"
+
+
+def test_where_two_landmarkers_meet_landmarks_go_over_gradually_and_swapped_sides_at_once():
+    a, b = np.zeros((2, NUM_LANDMARKS, 6))
+    a[:, :2] = b[:, :2] = np.random.default_rng(0).uniform(0.0, 100.0, (NUM_LANDMARKS, 2))
+    b[0, 0] += 1.0
+    b[1, 0] += 30.0
+    middle = _crossed(a, b, 0.5)
+    assert middle[0, 0] == pytest.approx(a[0, 0] + 0.5) and middle[1, 0] == a[1, 0]
+    assert _crossed(None, b, 0.5) is None
+
+
 def test_nobody_and_darkness(tmp_path):
     dark = [np.full((64, 64, 3), n % 2, np.uint8) for n in range(6)]
     with pytest.raises(MotionError, match="picture"):
@@ -452,7 +508,11 @@ CLIP = SHARED / "data" / "videos" / "pose2sim_singleperson" / "cam01.mp4"
 @pytest.mark.skipif(find_python() is None, reason="the pose landmarker is not set up: make lift-setup")
 def test_a_real_clip_from_end_to_end(tmp_path):
     out, film_path, plots = tmp_path / "a.npz", tmp_path / "a.mp4", tmp_path / "a.png"
-    done = cli(CLIP, "-o", out, "--end", "0.5", "--height", "1.7", "--preview", film_path, "--plots", plots, "--json")
+    page = tmp_path / "a.html"
+    done = cli(
+        CLIP, "-o", out, "--end", "0.5", "--height", "1.7", "--preview", film_path, "--plots", plots, "--html", page,
+        "--json",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     motion = load_human_motion(out)
@@ -462,6 +522,9 @@ def test_a_real_clip_from_end_to_end(tmp_path):
     with av.open(str(film_path)) as container:
         assert sum(1 for _ in container.decode(video=0)) == report["pictures"]
     assert plots.read_bytes()[:4] == b"\x89PNG"
+    told = page.read_text()
+    assert "data:video/mp4" in told and "data:image/png" in told and 'class="player"' in told and "1.70 m" in told
+    assert not re.search(r'(src|href)="http', told), "the page needs no other file"
     again = cli(CLIP, "-o", out)
     assert again.returncode == 2 and "--force" in again.stderr and len(again.stderr.splitlines()) == 1
 
