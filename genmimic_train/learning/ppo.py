@@ -46,7 +46,8 @@ class SymmetricSurrogate(Symmetry):
         self._coefficient = coefficient
 
     def _mirror_batch(self, env: Any, obs: TensorDict, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor]:
-        mirrored = TensorDict({name: self._observation(values) for name, values in obs.items()}, obs.batch_size)
+        groups = {name: self._observation(values) for name, values in obs.items()}
+        mirrored = TensorDict(groups, obs.batch_size, device=obs.device)
         return torch.cat([obs, mirrored]), torch.cat([actions, self._action(actions)])
 
     def augment_batch(self, batch: RolloutStorage.Batch, original_batch_size: int) -> None:

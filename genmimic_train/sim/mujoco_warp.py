@@ -212,7 +212,7 @@ class MujocoWarpSimulator:
 class InertiaAtRest:
     """What `mujoco.mj_setConst` derives from masses, for many robots at once and for some of them.
 
-    Warp's own ``set_const`` does it for all robots, by some 700 kernels. The joint-space inertia is a sum over bodies,
+    Warp's own ``set_const`` does it for all robots, by some 600 kernels. The joint-space inertia is a sum over bodies,
     linear in their masses, so one batched inverse does. Source: MuJoCo's ``mj_setConst``.
     """
 

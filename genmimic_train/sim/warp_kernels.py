@@ -2,7 +2,7 @@
 """Compile MuJoCo Warp's kernels for a GPU that is not here: ``python -m genmimic_train.sim.warp_kernels 90 -o DIR``.
 
 A first step on a GPU compiles some sixty kernels, one after another; the folder brings them along, as Warp's kernel
-cache (``WARP_CACHE_PATH``). Needs no GPU: the compiler is part of Warp's wheel. Kernels that Warp uses on a GPU alone are
+cache (``WARP_CACHE_PATH``). Needs no GPU: the compiler is part of the wheel. Kernels that Warp uses on a GPU alone are
 not seen here and are compiled there.
 """
 
