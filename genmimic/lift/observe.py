@@ -32,6 +32,7 @@ _CUT_LEVEL = 18.0  # mean grey difference of a cut at the least, and
 _CUT_RATIO = 6.0  # how many times that of its neighbours
 _DARK = 12.0  # mean grey level
 _CHUNK, _SHARED = 60, 4  # pictures that one landmarker gets at a time, and how many of them the one before has, too
+_FIRST = 8  # pictures of the first chunk of a shot
 _SAME_PERSON = 0.1  # mean distance of landmarks over the person's size
 _CROSS_SHARE, _CROSS_M = 0.03, 0.08  # distance of a landmark, over that size and in m, that is noise
 _CAMERA_SHARE = 0.004  # background shift per frame, as a share of the picture's longer side, of a moving camera
@@ -294,7 +295,8 @@ class _Watch:
     A landmarker looks where the person was in the picture before, so pictures are dealt out in chunks. Each begins some
     pictures early, with a search for the person, and is taken only if it then has the same person as the chunk before;
     if not, it is done again knowing who is followed. Where two chunks meet, landmarks that nearly agree go over
-    gradually. A single landmarker goes on from chunk to chunk instead.
+    gradually. The first chunk of a shot is short and waited for, so that the next ones know whom to look for. A single
+    landmarker goes on from chunk to chunk instead.
 
     Args:
         landmarkers: Running ones.
@@ -314,6 +316,7 @@ class _Watch:
         self._open: _Chunk | None = None
         self._working: deque[_Chunk] = deque()
         self._rows: list[np.ndarray | None] = []  # of the chunk settled last
+        self._known: list[np.ndarray | None] = []  # of those before it, not returned yet
         self._near: np.ndarray | None = None
 
     def __enter__(self) -> _Watch:
@@ -336,29 +339,37 @@ class _Watch:
             point: See `observe`.
         """
         chunk = self._open
-        if chunk is None or fresh or len(chunk.pictures) - chunk.shared >= self._length:
+        full = chunk is not None and len(chunk.pictures) - chunk.shared >= (
+            _FIRST if chunk.fresh and self._count > 1 else self._length
+        )
+        if chunk is None or fresh or full:
             shared: list[_Picture] = []
             if chunk is not None:
                 self._start(chunk)
                 shared = [] if fresh or self._count == 1 else chunk.pictures[-_SHARED:]
             self._open = chunk = _Chunk(shared, fresh, point, len(shared))
         chunk.pictures.append(picture)
-        known: list[np.ndarray | None] = []
         while len(self._working) > self._count:
-            known += self._settle(self._working.popleft())
-        return known
+            self._settle(self._working.popleft())
+        return self._taken()
 
     def rest(self) -> list[np.ndarray | None]:
         """Return the landmarks of all pictures that `add` has not returned."""
         if self._open is not None:
             self._start(self._open)
             self._open = None
-        known: list[np.ndarray | None] = []
         while self._working:
-            known += self._settle(self._working.popleft())
-        return known + self._rows
+            self._settle(self._working.popleft())
+        return self._taken() + self._rows
+
+    def _taken(self) -> list[np.ndarray | None]:
+        known, self._known = self._known, []
+        return known
 
     def _start(self, chunk: _Chunk) -> None:
+        if self._count > 1 and self._working and self._working[-1].fresh:
+            while self._working:
+                self._settle(self._working.popleft())
         forget = chunk.fresh or self._count > 1
         chunk.work = self._pool.submit(self._follow, chunk, forget, None if chunk.fresh else self._near)
         self._working.append(chunk)
@@ -372,8 +383,8 @@ class _Watch:
         finally:
             self._free.put(follower)
 
-    def _settle(self, chunk: _Chunk) -> list[np.ndarray | None]:
-        """Return the rows of the chunk before, which nothing changes any more; keep those of this one."""
+    def _settle(self, chunk: _Chunk) -> None:
+        """Wait for a chunk; the rows of the one before it are known then, for nothing changes them any more."""
         assert chunk.work is not None
         before, now = self._rows, chunk.work.result()
         shared = chunk.shared
@@ -385,7 +396,7 @@ class _Watch:
                 before[number - shared] = _crossed(before[number - shared], now[number], (number + 1) / (shared + 1))
         self._rows = now[shared:]
         self._near = next((row for row in reversed(self._rows) if row is not None), None)
-        return before
+        self._known += before
 
 
 def _same_person(a: np.ndarray | None, b: np.ndarray | None) -> bool:

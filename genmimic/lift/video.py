@@ -96,6 +96,7 @@ class VideoReader:
         self.problem: str | None = None
         """Why decoding ended early, once frames have been read."""
         self._av = import_av()
+        self._reformatter = self._av.video.reformatter.VideoReformatter()  # a frame's own is set up anew each time
         self._container = self._open()
         streams = self._container.streams.video
         if not streams:
@@ -229,10 +230,12 @@ class VideoReader:
         if box is None:
             scale = min(1.0, self._max_side / max(picture.width, picture.height))
             size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
-            image = picture.reformat(*size, format="rgb24", interpolation="FAST_BILINEAR").to_ndarray()
+            image = self._reformatter.reformat(
+                picture, *size, format="rgb24", interpolation="FAST_BILINEAR"
+            ).to_ndarray()
             image = _upright(image, turned)
         else:
-            whole = _upright(picture.reformat(format="rgb24").to_ndarray(), turned)
+            whole = _upright(self._reformatter.reformat(picture, format="rgb24").to_ndarray(), turned)
             image = whole[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
             shrink = max(1, round(max(image.shape[:2]) / self._max_side))
             image, scale = np.ascontiguousarray(image[::shrink, ::shrink]), 1.0 / shrink
