@@ -72,7 +72,11 @@ def _tiles(lifted: Lifted) -> list[tuple[str, str, str]]:
         (f"{100.0 * found:.0f} %", "of the pictures show the person", "" if found >= LOST_SHARE else "warn"),
         (number(sure, 2), "mean confidence", "" if sure >= UNSURE else "warn"),
         (f"{source['height_m']:.2f} m", f"height, {height}", ""),
-        (f"{source['camera_pitch_deg']:.0f}°, {source['camera_roll_deg']:.0f}°", "camera looks down, is rolled", ""),
+        (
+            f"{round(source['camera_pitch_deg'])}°, {round(source['camera_roll_deg'])}°",
+            "camera looks down, is rolled",
+            "",
+        ),
         (f"{100.0 * before:.0f} to {100.0 * after:.1f} %", "bones vary in length, before and after", ""),
         (str(told["swapped"]), "pictures with sides swapped back", ""),
         (str(told["people"]), "people at once", "" if told["people"] == 1 else "warn"),

@@ -248,6 +248,17 @@ class VideoReader:
         return Frame(number, when, image, np.asarray(small, np.float32))
 
 
+def looks_like_video(path: str | Path) -> bool:
+    """Return whether a file begins like a film in one of the usual containers, whatever its name ends in."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    starts = (b"\x1a\x45\xdf\xa3", b"GIF8", b"\x00\x00\x01\xba", b"FLV\x01", b"0&\xb2u")  # mkv, gif, mpg, flv, wmv
+    return head.startswith(starts) or head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+
+
 def _upright(image: np.ndarray, rotation: int) -> np.ndarray:
     """Undo the display rotation: degrees counter-clockwise to turn by, as FFmpeg gives them."""
     turns = round(rotation / 90.0) % 4

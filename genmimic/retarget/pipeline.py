@@ -17,6 +17,7 @@ from genmimic.core.errors import GenMimicError
 from genmimic.core.human import HumanMotion, save_human_motion
 from genmimic.core.motion import MOTION_FORMAT, place_motion, save_motion
 from genmimic.core.robot import G1_23DOF, Robot
+from genmimic.lift.video import looks_like_video
 from genmimic.retarget.human import HumanRetarget, retarget_human
 from genmimic.retarget.pictures import MOMENTS_NAME, PLOTS_NAME, save_moments, save_retarget_plots
 
@@ -139,7 +140,7 @@ def prepare(
 
 def _read(path: Path, say: Callable[[str], None], crop: Sequence[int] | None, height: float | None) -> _Read:
     """Read the person of a video, lifted, or of a human motion of any known format."""
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if path.suffix.lower() in VIDEO_SUFFIXES or (path.is_file() and looks_like_video(path)):
         from genmimic.lift import lift_video
 
         lifted = lift_video(path, crop=crop, height=height, say=say)

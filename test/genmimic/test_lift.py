@@ -24,6 +24,7 @@ from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS
 from genmimic.lift.motion import Steps, lift_observation, resample_paths
 from genmimic.lift.observe import Observation, _crossed, _Picture, _Watch, observe
 from genmimic.lift.solve import POINTS
+from genmimic.lift.video import looks_like_video
 
 av = pytest.importorskip("av", reason="reading video needs PyAV")
 SHARED = Path(os.environ.get("GENMIMIC_SHARED", Path(__file__).resolve().parents[3] / "shared"))
@@ -316,6 +317,7 @@ def test_usual_rates(tmp_path, fps):
 
 def test_the_name_does_not_matter_and_crops_are_checked(tmp_path):
     path = write_video(tmp_path / "a.txt", [scene(n) for n in range(6)])
+    assert looks_like_video(path) and not looks_like_video(__file__) and not looks_like_video(tmp_path / "absent")
     assert watch(path).size == (320, 240)
     assert watch(path, crop=[0, 0, 160, 240]).size == (160, 240)
     with pytest.raises(ConfigError, match="inside the picture of 320 x 240"):
