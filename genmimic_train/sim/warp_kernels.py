@@ -48,8 +48,9 @@ def precompile(arch: int, folder: str | Path, show: Any = None) -> int:
         sim.step(torch.zeros(2, 1, sim.qpos.shape[1] - 7))
     finally:
         warp.launch, warp.launch_tiled = originals
-    cache, warp.config.kernel_cache_dir = warp.config.kernel_cache_dir, str(Path(folder).resolve())
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    inside = Path(folder).resolve() / warp.config.version  # where Warp looks for it
+    inside.mkdir(parents=True, exist_ok=True)
+    cache, warp.config.kernel_cache_dir = warp.config.kernel_cache_dir, str(inside)
     try:
         for done, (module, block) in enumerate(launched):
             if show is not None:
