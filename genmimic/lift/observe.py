@@ -8,10 +8,10 @@ cuts, repeated pictures, a moving camera and darkness.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -262,9 +262,8 @@ class _Follower:
         self._landmarker.reset()
         self._row, self._others, self._next_detection = near, [], -1.0
 
-    def follow(self, pictures: Iterable[_Picture], point: np.ndarray | None = None) -> list[np.ndarray | None]:
-        """Return the landmarks of each picture, (33, 6) or None; ``point``: see `observe`, for the first one."""
-        rows: list[np.ndarray | None] = []
+    def follow(self, pictures: Iterable[_Picture], point: np.ndarray | None = None) -> Iterator[np.ndarray | None]:
+        """Yield the landmarks of each picture, (33, 6) or None; ``point``: see `observe`, for the first one."""
         for picture in pictures:
             if picture.time_s >= self._next_detection or self._row is None:
                 found = self._landmarker.detect(picture.image)
@@ -274,29 +273,56 @@ class _Follower:
             point = None
             self._landmarker.send(_hide(picture.image, self._others, self._row) if self._others else picture.image)
             self._row = self._landmarker.receive()
-            rows.append(self._row)
-        return rows
+            yield self._row
+
+
+_Rows = list[np.ndarray | None]
 
 
 @dataclass
 class _Chunk:
-    """Pictures in a row. The first ``shared`` of them are also the last ones of the chunk before."""
+    """Pictures in a row. The first ``shared`` of them are also the last ones of the chunk before.
+
+    Attributes:
+        pictures: In their order.
+        fresh: They have nothing to do with those before.
+        point: See `observe`.
+        shared: See above.
+        head: Landmarks of the shared pictures.
+        agrees: Whether these are of the person followed before; if not, whoever did the chunk before does this one too.
+        rows: Landmarks of the pictures; without those of the shared ones if ``goes_on``.
+        goes_on: They come from whoever did the chunk before.
+        after: The next chunk; None at the end.
+    """
 
     pictures: list[_Picture]
     fresh: bool
     point: np.ndarray | None = None
     shared: int = 0
-    work: Future[list[np.ndarray | None]] | None = None
+    head: Future[_Rows] = field(default_factory=Future)
+    agrees: Future[bool] = field(default_factory=Future)
+    rows: Future[_Rows] = field(default_factory=Future)
+    goes_on: bool = False
+    after: Future[_Chunk | None] = field(default_factory=Future)
+
+    def fail(self, error: BaseException) -> None:
+        """Let nobody wait for this chunk any longer."""
+        for future in (self.head, self.agrees, self.rows, self.after):
+            if not future.done():
+                try:
+                    future.set_exception(error)
+                except InvalidStateError:
+                    pass  # somebody was faster
 
 
 class _Watch:
     """Landmarks of a stream of pictures by several landmarkers at once, as one that sees all of them would find them.
 
     A landmarker looks where the person was in the picture before, so pictures are dealt out in chunks. Each begins some
-    pictures early, with a search for the person, and is taken only if it then has the same person as the chunk before;
-    if not, it is done again knowing who is followed. Where two chunks meet, landmarks that nearly agree go over
+    pictures early, with a search for the person, and counts only if it then has the same person as the chunk before; if
+    not, the landmarker of that one goes on instead. Where two chunks meet, landmarks that nearly agree go over
     gradually. The first chunk of a shot is short and waited for, so that the next ones know whom to look for. A single
-    landmarker goes on from chunk to chunk instead.
+    landmarker always goes on.
 
     Args:
         landmarkers: Running ones.
@@ -315,14 +341,18 @@ class _Watch:
         self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="landmarks")
         self._open: _Chunk | None = None
         self._working: deque[_Chunk] = deque()
-        self._rows: list[np.ndarray | None] = []  # of the chunk settled last
-        self._known: list[np.ndarray | None] = []  # of those before it, not returned yet
+        self._rows: _Rows = []  # of the chunk settled last
+        self._known: _Rows = []  # of those before it, not returned yet
         self._near: np.ndarray | None = None
+        self._last: _Chunk | None = None
+        self._waiting: list[_Chunk] = []
 
     def __enter__(self) -> _Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for chunk in (*self._working, *self._waiting):
+            chunk.fail(CancelledError())
         self._pool.shutdown(cancel_futures=True)
 
     @property
@@ -357,7 +387,9 @@ class _Watch:
         """Return the landmarks of all pictures that `add` has not returned."""
         if self._open is not None:
             self._start(self._open)
-            self._open = None
+            if not self._open.after.done():
+                self._open.after.set_result(None)
+            self._open = self._last = None
         while self._working:
             self._settle(self._working.popleft())
         return self._taken() + self._rows
@@ -367,33 +399,60 @@ class _Watch:
         return known
 
     def _start(self, chunk: _Chunk) -> None:
+        if self._last is not None and not self._last.after.done():  # it is where a landmarker has failed
+            self._last.after.set_result(chunk)
+        self._last = chunk
+        if chunk.fresh:
+            chunk.agrees.set_result(True)
         if self._count > 1 and self._working and self._working[-1].fresh:
             while self._working:
                 self._settle(self._working.popleft())
-        forget = chunk.fresh or self._count > 1
-        chunk.work = self._pool.submit(self._follow, chunk, forget, None if chunk.fresh else self._near)
         self._working.append(chunk)
+        self._pool.submit(self._work, chunk, None if chunk.fresh else self._near)
 
-    def _follow(self, chunk: _Chunk, forget: bool, near: np.ndarray | None) -> list[np.ndarray | None]:
+    def _work(self, chunk: _Chunk, near: np.ndarray | None) -> None:
         follower = self._free.get()
         try:
-            if forget:
+            if chunk.fresh or self._count > 1:
                 follower.forget(near)
-            return follower.follow(chunk.pictures, chunk.point)
+            rows: _Rows = []
+            for row in follower.follow(chunk.pictures, chunk.point):
+                rows.append(row)
+                if len(rows) == chunk.shared:
+                    chunk.head.set_result(list(rows))
+                if chunk.agrees.done() and not chunk.agrees.result():
+                    return
+            if self._count == 1:
+                chunk.goes_on = True
+                chunk.rows.set_result(rows)
+                return
+            while chunk.goes_on or chunk.agrees.result():
+                chunk.rows.set_result(rows)
+                after = chunk.after.result()
+                if after is None or after.fresh:
+                    return
+                same = _same_person(rows[-1], after.head.result()[-1])
+                after.goes_on = not same
+                after.agrees.set_result(same)
+                if same:
+                    return
+                chunk, rows = after, list(follower.follow(after.pictures[after.shared :]))
+        except BaseException as error:
+            chunk.fail(error)
+            if chunk.after.done() and chunk.after.exception() is None:
+                following = chunk.after.result()
+                if following is not None:
+                    following.fail(error)
         finally:
             self._free.put(follower)
 
     def _settle(self, chunk: _Chunk) -> None:
         """Wait for a chunk; the rows of the one before it are known then, for nothing changes them any more."""
-        assert chunk.work is not None
-        before, now = self._rows, chunk.work.result()
-        shared = chunk.shared
-        if shared and not _same_person(before[-1], now[shared - 1]):
-            last = next((row for row in reversed(before[:-shared]) if row is not None), None)
-            now = self._pool.submit(self._follow, chunk, True, last).result()
-        if shared:
-            for number in range(shared):
-                before[number - shared] = _crossed(before[number - shared], now[number], (number + 1) / (shared + 1))
+        self._waiting = [chunk]
+        before, now, shared = self._rows, chunk.rows.result(), 0 if chunk.goes_on else chunk.shared
+        self._waiting = []
+        for number in range(shared):
+            before[number - shared] = _crossed(before[number - shared], now[number], (number + 1) / (shared + 1))
         self._rows = now[shared:]
         self._near = next((row for row in reversed(self._rows) if row is not None), None)
         self._known += before

@@ -20,7 +20,7 @@ from genmimic.core.human import REQUIRED_JOINTS, load_human_motion
 from genmimic.lift.environment import ensure_python, find_python
 from genmimic.lift.ground import up_vector
 from genmimic.lift.importers.smpl import REST_JOINTS
-from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS
+from genmimic.lift.landmarks import LANDMARK_NAMES, NUM_LANDMARKS, LandmarkError
 from genmimic.lift.motion import Steps, lift_observation, resample_paths
 from genmimic.lift.observe import Observation, _crossed, _Picture, _Watch, observe
 from genmimic.lift.solve import POINTS
@@ -400,6 +400,23 @@ def test_many_landmarkers_find_what_one_finds(count, point):
     np.testing.assert_allclose(found[:, :, 0].mean(1), 140.0 if point is None else 40.0, err_msg="the same person")
     if count == 1:
         assert fakes[0].resets == 1 and fakes[0].seen == 230, "a single one goes on where it was"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("at", [3, 61, 150])
+def test_a_landmarker_that_fails_ends_the_work(count, at):
+    class Failing(FakeFollower):
+        def send(self, image):
+            super().send(image)
+            if self._number == at:
+                raise LandmarkError("gone")
+
+    with pytest.raises(LandmarkError, match="gone"), _Watch([Failing() for _ in range(count)], 230) as watch:
+        for number in range(230):
+            image = np.full((140, 220, 3), 30, np.uint8)
+            image[0, 0] = number
+            watch.add(_Picture(number / 30.0, image), fresh=number == 0, point=None)
+        watch.rest()
 
 
 def test_where_two_landmarkers_meet_landmarks_go_over_gradually_and_swapped_sides_at_once():
