@@ -12,7 +12,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -228,17 +229,23 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions a result depends on."""
+    """Return the versions a result depends on, and the GPU's name where there is one."""
     import mujoco
     import numpy
 
-    return {
+    found = {
         "genmimic": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "mujoco": mujoco.__version__,
         "numpy": numpy.__version__,
     }
+    for name in ("mujoco-warp", "warp-lang"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
 
 
 def git_revision() -> str:

@@ -67,8 +67,10 @@ class MujocoWarpSimulator:
             self._model = mjw.put_model(base, batch_sizes=dict.fromkeys(_BATCHED, num_envs))
             self._data = mjw.make_data(base, nworld=num_envs, nconmax=_CONTACTS, njmax=_ROWS)
         self._model.opt.warn_overflow = 0  # `step` looks itself
-        if deterministic and self._wp_device.is_cuda:
-            self._model.opt.deterministic = mjw.DeterminismType.ALL
+        if self._wp_device.is_cuda:
+            # without these nodes (drivers before 12.4) the solver takes all its iterations
+            self._model.opt.graph_conditional = wp.is_conditional_graph_supported()
+            self._model.opt.deterministic = int(mjw.DeterminismType.ALL if deterministic else mjw.DeterminismType.NONE)
         overflow = mjw.OverflowType
         self._too_many = int(overflow.NEFC | overflow.BROADPHASE | overflow.NARROWPHASE)
 
@@ -268,7 +270,7 @@ class InertiaAtRest:
         linear[:, body] = shifted
         inertia = torch.einsum("nb,nbij,nbik->njk", mass, linear, linear)
         inertia = inertia + torch.einsum("nb,bjk->njk", scale, self._turning) + torch.diag(self._armature)
-        inverse = torch.linalg.inv(inertia)
+        inverse = torch.linalg.inv_ex(inertia)[0]  # inv would wait for the device, to look for errors
         straight = torch.einsum("nbij,njk,nbik->nb", linear, inverse, linear) / 3.0
         turning = torch.einsum("bij,njk,bik->nb", self._angular, inverse, self._angular) / 3.0
         each = torch.diagonal(inverse, dim1=1, dim2=2).clone()
@@ -294,6 +296,7 @@ def import_warp() -> tuple[Any, Any]:
     except ImportError:
         raise ConfigError(f"sim.backend warp needs mujoco_warp and warp-lang: {INSTALL_HINT}") from None
     warp.config.log_level = warp.LOG_WARNING  # its greeting, and a line for each kernel that it compiles
+    warp.config.cuda_output = "cubin"  # machine code, as `warp_kernels` makes it, and no PTX that a driver may not know
     try:
         import mujoco_warp
     except ImportError as error:
