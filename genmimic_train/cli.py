@@ -45,6 +45,7 @@ EXAMPLES = {
         "genmimic-train finetune --run runs/tuned --student runs/student \\\n"
         "      --teacher runs/teacher --motions motions --minutes 60",
     ),
+    "average": ("genmimic-train average runs/student runs/tuned --weights 1 1 -o runs/averaged",),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
     "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
     "view": (
@@ -116,6 +117,17 @@ def build_parser() -> Parser:
     tuned.add_argument("--student", metavar="RUN", help="the student's run folder (not needed with --resume)")
     tuned.add_argument("--teacher", metavar="RUN", help="its teacher's run folder (not needed with --resume)")
     tuned.set_defaults(run=_finetune)
+
+    average = commands.add_parser(
+        "average",
+        help="make one student of several that grew from one another",
+        description="Average the weights of students that grew from one another, such as a distilled one and what "
+        "fine-tuning made of it. The result is a student's run like any other.",
+    )
+    average.add_argument("folders", nargs="+", metavar="RUN", help="students' run folders")
+    average.add_argument("--weights", nargs="+", type=float, metavar="W", help="of each run (equal)")
+    average.add_argument("-o", "--output", required=True, metavar="DIR", help="the run folder to make")
+    average.set_defaults(run=_average)
 
     export = commands.add_parser("export", help="write a student as policy.onnx with its manifest")
     export.add_argument("folder", metavar="RUN", help="a student's run folder")
@@ -568,6 +580,16 @@ def _finetune(args: argparse.Namespace) -> int:
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     critic_hidden = tuple(run.info()["critic_hidden"])
     fine_tune(env, config, critic_hidden, run, args.samples, args.minutes, _report, args.threads)
+    return 0
+
+
+def _average(args: argparse.Namespace) -> int:
+    from genmimic_train.learning.average import average_students
+    from genmimic_train.runs import Run
+
+    weights = args.weights or [1.0] * len(args.folders)
+    averaged = average_students([Run(folder) for folder in args.folders], weights, Path(args.output))
+    print(f"wrote {averaged.folder}")
     return 0
 
 

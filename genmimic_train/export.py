@@ -136,7 +136,7 @@ def export_student(run: Run, path: Path) -> Path:
         "motion_set": info["motion_set"],
         "clips": [name for name in info["clips"] if not name.endswith("_mirrored")],
         "teacher": info.get("teacher_facts", {}),
-        **({"fine_tuned_from": info["fine_tuned_from"]} if "fine_tuned_from" in info else {}),
+        **{name: info[name] for name in ("fine_tuned_from", "averaged_from") if name in info},
     }
     mean = weights["obs_normalizer._mean"].ravel()
     std = weights["obs_normalizer._std"].ravel() + NORMALIZER_EPS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A student goes on by PPO: what it begins with, when it moves, how it resumes and leaves."""
+"""A student goes on by PPO, and is averaged with what it was: what it begins with, when it moves, how it leaves."""
 
 import torch
 
@@ -45,7 +45,28 @@ def test_a_student_goes_on_by_ppo(tmp_path, arm_motion, capsys):
     from genmimic.policy import load_policy
 
     assert load_policy(policy).manifest.training["fine_tuned_from"]["samples"] == 64
+
+    # averaged with what it was, it is a student too
+    averaged = tmp_path / "averaged"
+    assert main(["average", str(student), str(tuned), "--weights", "1", "3", "-o", str(averaged)]) == 0
+    old, new = (Run(folder).load()["actor_state_dict"] for folder in (student, tuned))
+    mean = Run(averaged).load()["actor_state_dict"]
+    torch.testing.assert_close(mean["mlp.0.weight"], 0.25 * old["mlp.0.weight"] + 0.75 * new["mlp.0.weight"])
+    torch.testing.assert_close(mean["obs_normalizer._std"] ** 2, mean["obs_normalizer._var"])
+    assert main(["export", str(averaged), "-o", str(policy)]) == 0
+    parts = load_policy(policy).manifest.training["averaged_from"]
+    assert [(part["run"], part["weight"], part["samples"]) for part in parts] == [
+        ("student", 0.25, 64), ("tuned", 0.75, 128)
+    ]  # fmt: skip
     capsys.readouterr()
+    for bad, words in (
+        ([str(student)], "two or more runs"),
+        ([str(student), str(teacher)], "only students"),
+        ([str(student), str(tuned), "--weights", "1", "-1"], "positive"),
+        ([str(student), str(tuned), "--weights", "1"], "a weight each"),
+    ):
+        assert main(["average", *bad, "-o", str(tmp_path / "no")]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "no").exists()
     assert main(["student", "--run", str(tuned), "--teacher", str(teacher), "--resume"]) == 2
     assert main(["finetune", "--run", str(student), "--resume"]) == 2
     wide = [*begin[:2], str(tmp_path / "wide"), *begin[3:], "dagger.hidden=[8]"]
