@@ -128,7 +128,7 @@ def export_student(run: Run, path: Path) -> Path:
     weights = {name: tensor.cpu().numpy().astype(np.float64) for name, tensor in state["actor_state_dict"].items()}
     numbers = sorted({int(name.split(".")[1]) for name in weights if name.startswith("mlp.")})
     layers = [(weights[f"mlp.{number}.weight"], weights[f"mlp.{number}.bias"]) for number in numbers]
-    training = {
+    training: dict[str, object] = {
         "run": run.folder.name,
         "revision": info["revision"],
         "versions": info["versions"],
