@@ -86,7 +86,12 @@ VARIATIONS: dict[str, Variation] = {
     "step_2.5": Variation("time step 2.5 ms", timestep_s=0.0025),
     "step_1": Variation("time step 1 ms", timestep_s=0.001),
     "step_10": Variation("time step 10 ms", timestep_s=0.01),
-    "euler": Variation("Euler integrator", edit=_option(integrator=mujoco.mjtIntegrator.mjINT_EULER)),
+    "euler": Variation(
+        "Euler integrator: the motors' damping is explicit", edit=_option(integrator=mujoco.mjtIntegrator.mjINT_EULER)
+    ),
+    "euler_1": Variation(
+        "the same at 1 ms", timestep_s=0.001, edit=_option(integrator=mujoco.mjtIntegrator.mjINT_EULER)
+    ),
     "rk4": Variation("Runge-Kutta integrator", edit=_option(integrator=mujoco.mjtIntegrator.mjINT_RK4)),
     "elliptic": Variation(
         "elliptic cone, impratio 10", edit=_option(cone=mujoco.mjtCone.mjCONE_ELLIPTIC, impratio=10.0)
