@@ -6,11 +6,16 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from genmimic.core.errors import ConfigError
+from genmimic.core.motion import save_motion
+from genmimic.core.robot import G1_23DOF
+from genmimic_train.cli import main
 from genmimic_train.config import TrainConfig, load_config
 from genmimic_train.learning.dagger import train_student
 from genmimic_train.learning.networks import make_actor
@@ -33,8 +38,6 @@ def _silent(*_: object) -> None:
 
 
 def _env(config: TrainConfig, motion, student: bool = False) -> TrackingEnv:
-    from genmimic.core.robot import G1_23DOF
-
     library = MotionLibrary(G1_23DOF, [motion], config.env.mirror_motions)
     sim = MujocoCpuSimulator(config.env.num_envs, threads=1)
     return TrackingEnv(config.env, sim, library, with_student=student, seed=config.seed)
@@ -155,3 +158,44 @@ def test_chance_goes_on():
     first = (random.random(), np.random.rand(), torch.rand(3).tolist(), np.random.randn())
     set_chance_state(state)
     assert first == (random.random(), np.random.rand(), torch.rand(3).tolist(), np.random.randn())
+
+
+def test_settings_lie_over_a_runs_own(tmp_path, arm_motion, capsys):
+    """With --resume files and overrides change what they name, and are kept; layers cannot change."""
+    motion, folder = tmp_path / "arms.npz", tmp_path / "run"
+    save_motion(motion, G1_23DOF, arm_motion)
+    begin = ["teacher", "--run", str(folder), "--motions", str(motion), "--threads", "1"]
+    assert main([*begin, "--samples", "32", "--set", *SMALL, "ppo.gamma=0.9"]) == 0
+    profile = tmp_path / "elsewhere.yaml"
+    profile.write_text("sim: {backend: mujoco}\nenv: {num_envs: 4}\n")
+    on = ["teacher", "--run", str(folder), "--resume", "--threads", "1"]
+    assert main([*on, "--samples", "48", "--config", str(profile), "--set", "ppo.epochs=1"]) == 0
+    config = Run(folder).config()
+    assert (config.env.num_envs, config.ppo.epochs, config.ppo.gamma, config.ppo.hidden) == (4, 1, 0.9, (16,))
+    assert Run(folder).info()["resumed"][0]["sim"]["backend"] == "mujoco"
+    assert Run(folder).load()["samples"] == 48
+    assert main([*on, "--set", "ppo.hidden=[8]"]) == 2
+    assert main([*on, "--set", "sim.device=gpu"]) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert "layers" in errors[0] and "cpu, cuda or cuda:N" in errors[1] and len(errors) == 2
+    assert Run(folder).config() == config
+
+
+def test_a_later_profile_lies_over_an_earlier_one(tmp_path):
+    first, second, broken = (tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml"))
+    first.write_text("env: {num_envs: 3, rewards: {weights: {alive: 1.0}}}\nseed: 5\n")
+    second.write_text("env: {num_envs: 4}\nsim: {backend: warp, device: cuda}\n")
+    broken.write_text("- a\n")
+    config = load_config([first, second], ["seed=6"])
+    assert (config.env.num_envs, config.env.rewards.weights["alive"], config.seed) == (4, 1.0, 6)
+    assert config.sim.backend == "warp" and load_config(first) == load_config([first])
+    again = load_config(None, ["env.num_envs=9"], config)
+    assert again.env.num_envs == 9 and again.sim == config.sim and again.env.rewards == config.env.rewards
+    with pytest.raises(ConfigError, match="c.yaml: expected keys and values"):
+        load_config([first, broken])
+    root = Path(__file__).parents[2] / "config" / "train"
+    if not root.is_dir():
+        pytest.skip("config/train is not beside the tests")
+    for name, where in (("gpu", ("warp", "cuda")), ("cpu_gpu", ("mujoco", "cuda"))):
+        profile = load_config([root / "cpu.yaml", root / f"{name}.yaml"])
+        assert (profile.sim.backend, profile.sim.device) == where and profile.ppo.hidden == (256, 128, 64)
