@@ -36,7 +36,11 @@ _TEACH = (
 EXAMPLES = {
     "": (_TEACH, "genmimic-train export runs/student -o policy.onnx"),
     "dataset": ("genmimic-train dataset clips/ -o data/set --permissive --gestures 2",),
-    "teacher": (_TEACH, "genmimic-train teacher --run runs/teacher --resume --minutes 60"),
+    "teacher": (
+        _TEACH,
+        "genmimic-train teacher --run runs/teacher --resume --minutes 60",
+        "genmimic-train teacher --run runs/teacher --resume \\\n      --config config/train/gpu.yaml --minutes 20",
+    ),
     "student": (
         "genmimic-train student --run runs/student --teacher runs/teacher \\\n"
         "      --motions motions --config config/train/cpu.yaml --minutes 30",
@@ -47,7 +51,10 @@ EXAMPLES = {
     ),
     "average": ("genmimic-train average runs/student runs/tuned --weights 1 1 -o runs/averaged",),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
-    "evaluate": ("genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",),
+    "evaluate": (
+        "genmimic-train evaluate runs/teacher --motions data/set/test --rollouts 8",
+        "genmimic-train evaluate runs/teacher --motions data/set/test --sim warp:cuda",
+    ),
     "view": (
         "genmimic-train view runs/teacher --motions motions/wave.npz",
         "genmimic-train view runs/student --motions motions --noise 1 --level 1",
