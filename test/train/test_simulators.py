@@ -176,9 +176,8 @@ def test_a_state_goes_on_bit_for_bit(make_sim):
 def test_warp_goes_where_mujoco_goes(height):
     """All of Table 8 drawn anew for each robot, half a second of random targets, standing and falling freely.
 
-    Single precision keeps 6e-8 of a metre or radian a step; over 100 steps in contact, where the solver stops at
-    1e-6, 8e-7 were measured. 2e-5 leaves room for other processors, and is a thousandth of what 1 % more friction or
-    mass does.
+    Single precision keeps 6e-8 of a metre or radian a step; 7e-7 were measured in contact, where the solver stops at
+    1e-6, and 4e-6 after a landing. 2e-5 leaves room for other processors.
     """
     sims: list[Simulator] = [make_simulator(SimConfig(name), COUNT, threads=1) for name in ("mujoco", "warp")]
     for sim in sims:
