@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from genmimic.core.errors import ConfigError
+from genmimic.core.errors import ConfigError, InputFileError
 from genmimic_train.runs import Run
 
 
@@ -35,6 +35,9 @@ def average_students(runs: Sequence[Run], weights: Sequence[float], folder: Path
         raise ConfigError(f"{len(runs)} runs and {len(weights)} weights, expected two or more runs, a weight each")
     if not all(0.0 < weight < float("inf") for weight in weights):
         raise ConfigError(f"weights are {', '.join(f'{weight:g}' for weight in weights)}; expected positive numbers")
+    averaged = Run(folder)
+    if averaged.checkpoint.exists():
+        raise InputFileError(f"{folder} already holds a checkpoint; choose another folder")
     infos, states = [run.info() for run in runs], [run.load() for run in runs]
     shapes = [{name: tuple(value.shape) for name, value in state["actor_state_dict"].items()} for state in states]
     for run, info, shape in zip(runs, infos, shapes, strict=True):
@@ -55,7 +58,6 @@ def average_students(runs: Sequence[Run], weights: Sequence[float], folder: Path
         mean[name] = sum((w / total) * part for w, part in zip(weights, parts, strict=True))  # type: ignore[assignment]
     mean["obs_normalizer._std"] = mean["obs_normalizer._var"].sqrt()
 
-    averaged = Run(folder)
     averaged.create(
         "student",
         runs[0].config(),

@@ -67,6 +67,8 @@ def test_a_student_goes_on_by_ppo(tmp_path, arm_motion, capsys):
     ):
         assert main(["average", *bad, "-o", str(tmp_path / "no")]) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "no").exists()
+    assert main(["average", str(student), str(tuned), "-o", str(averaged)]) == 2
+    assert "choose another folder" in capsys.readouterr().err
     assert main(["student", "--run", str(tuned), "--teacher", str(teacher), "--resume"]) == 2
     assert main(["finetune", "--run", str(student), "--resume"]) == 2
     wide = [*begin[:2], str(tmp_path / "wide"), *begin[3:], "dagger.hidden=[8]"]
