@@ -83,7 +83,7 @@ def best(function: Callable[[], object], count: int, repeats: int) -> float:
 
 def paper_size_policy(folder: Path) -> Path:
     """Write a policy of the paper's size that answers with small random actions; return its path."""
-    from genmimic_train.export import write_policy
+    from genmimic_train.export import Network, write_policy
 
     rng = np.random.default_rng(0)
     widths = (2370, 512, 256, 128, 23)
@@ -93,7 +93,7 @@ def paper_size_policy(folder: Path) -> Path:
     ]
     layers[-1] = (0.1 * layers[-1][0], layers[-1][1])
     path = folder / "paper_size.onnx"
-    write_policy(path, PolicyManifest.for_robot(G1_23DOF), layers, np.zeros(2370), np.ones(2370))
+    write_policy(path, PolicyManifest.for_robot(G1_23DOF), Network(layers, np.zeros(2370), np.ones(2370)))
     return path
 
 

@@ -198,6 +198,9 @@ class DaggerConfig:
     final_learning_rate: float = 1e-4
     symmetric: bool = True
     """Each batch is joined by its mirror image (paper B.1)."""
+    equivariant: bool = False
+    """The action is the mean of the network's answer and of its mirrored answer to the mirrored observation, so that
+    the policy is symmetric exactly and not only after much training. In training, evaluation and export alike."""
     mixed_precision: bool = False
     """bfloat16 in the forward and backward passes; pays on processors with matrix units."""
     teacher_iterations: int = 20

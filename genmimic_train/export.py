@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a policy as one ONNX file: normaliser, MLP, manifest. `write_policy` needs no torch."""
+"""Write a policy as one ONNX file: normaliser, MLP, mirror, manifest. `write_policy` needs no torch."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ import numpy as np
 
 from genmimic.core.errors import ConfigError, GenMimicError, InputFileError
 from genmimic.core.manifest import PolicyManifest
-from genmimic.core.observation import GOAL_FRAMES
+from genmimic.core.mirror import action_mirror, observation_mirror
+from genmimic.core.observation import GOAL_FRAMES, STUDENT
 from genmimic.core.robot import G1_23DOF
 
 if TYPE_CHECKING:
+    from onnx import NodeProto
+
     from genmimic_train.runs import Run
 
 _OPSET = 17
@@ -27,22 +31,45 @@ Layer = tuple[np.ndarray, np.ndarray]
 """Weight (out, in) and bias (out,) of a linear layer; ELU between layers."""
 
 
-def write_policy(
-    path: str | Path,
-    manifest: PolicyManifest,
-    layers: Sequence[Layer],
-    mean: np.ndarray,
-    std: np.ndarray,
-    golden_seed: int = 0,
-) -> PolicyManifest:
-    """Write ``action = MLP((obs - mean) / std)`` with ``manifest`` inside; the file appears whole or not at all.
+@dataclass(frozen=True)
+class Network:
+    """What answers an observation of N numbers with an action of J: ``f(o) = MLP((o - mean) / std)``.
+
+    ``equivariant``: the action is ``(f(o) + T_a f(T_s o)) / 2``, as in `EquivariantStudent`.
+    """
+
+    layers: Sequence[Layer]
+    """Linear layers, the first taking the observation, the last giving the action."""
+    mean: np.ndarray
+    """Shape (N,)."""
+    std: np.ndarray
+    """Shape (N,), positive."""
+    equivariant: bool = False
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return the action, computed in NumPy. Shapes (N,) to (J,)."""
+        straight = self._forward(observation)
+        if not self.equivariant:
+            return straight
+        mirrored = self._forward(observation_mirror(G1_23DOF, STUDENT)(observation))
+        return 0.5 * (straight + action_mirror(G1_23DOF)(mirrored))
+
+    def _forward(self, observation: np.ndarray) -> np.ndarray:
+        hidden = (observation - self.mean) / self.std
+        for weight, bias in self.layers[:-1]:
+            hidden = weight @ hidden + bias
+            hidden = np.where(hidden > 0.0, hidden, np.expm1(np.minimum(hidden, 0.0)))
+        weight, bias = self.layers[-1]
+        return weight @ hidden + bias
+
+
+def write_policy(path: str | Path, manifest: PolicyManifest, network: Network, golden_seed: int = 0) -> PolicyManifest:
+    """Write ``network`` with ``manifest`` inside; the file appears whole or not at all.
 
     Args:
         path: The ``.onnx`` file; its folder must exist.
         manifest: Its recorded input and output are filled in here.
-        layers: Linear layers, the first taking the observation, the last giving the action.
-        mean: Shape (N,).
-        std: Shape (N,), positive.
+        network: What the file computes.
         golden_seed: Seed of the recorded input.
 
     Returns:
@@ -54,33 +81,42 @@ def write_policy(
     path = Path(path)
     if not path.parent.is_dir():
         raise InputFileError(f"{path}: folder {path.parent} does not exist")
-    width = manifest.observation_size
+    width, layers, mean, std = manifest.observation_size, network.layers, network.mean, network.std
     if mean.shape != (width,) or layers[0][0].shape[1] != width or layers[-1][0].shape[0] != len(manifest.joint_names):
         raise ConfigError(
             f"the network maps {layers[0][0].shape[1]} to {layers[-1][0].shape[0]} numbers, "
             f"expected {width} to {len(manifest.joint_names)}"
         )
     constants = {"mean": mean, "std": std}
-    nodes = [helper.make_node("Sub", ["obs", "mean"], ["centred"]), helper.make_node("Div", ["centred", "std"], ["h0"])]
+    nodes = [
+        helper.make_node("Sub", ["batch" if network.equivariant else "obs", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["h0"]),
+    ]
     for number, (weight, bias) in enumerate(layers):
         constants |= {f"w{number}": weight, f"b{number}": bias}
         last = number == len(layers) - 1
-        out = "action" if last else f"z{number}"
+        out = f"z{number}" if not last else "answers" if network.equivariant else "action"
         nodes.append(helper.make_node("Gemm", [f"h{number}", f"w{number}", f"b{number}"], [out], transB=1))
         if not last:
             nodes.append(helper.make_node("Elu", [out], [f"h{number + 1}"]))
+    if network.equivariant:
+        before, after = _mirror_nodes(constants)
+        nodes = [*before, *nodes, *after]
     graph = helper.make_graph(
         nodes,
         "genmimic_student",
         [helper.make_tensor_value_info("obs", TensorProto.FLOAT, [1, width])],
         [helper.make_tensor_value_info("action", TensorProto.FLOAT, [1, len(manifest.joint_names)])],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+        [
+            numpy_helper.from_array(np.asarray(value, np.int64 if value.dtype.kind == "i" else np.float32), name)
+            for name, value in constants.items()
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="genmimic-train")
     model.ir_version = 9  # what the oldest supported onnxruntime reads
 
     manifest = replace(manifest, golden_seed=golden_seed)
-    golden = _forward(manifest.golden_observation(), layers, mean, std)
+    golden = network(manifest.golden_observation())
     manifest = replace(manifest, golden_action=tuple(float(value) for value in golden))
     helper.set_model_props(model, manifest.to_metadata())
     onnx.checker.check_model(model)
@@ -93,7 +129,31 @@ def write_policy(
     return manifest
 
 
-def read_policy(path: Path) -> tuple[PolicyManifest, list[Layer], np.ndarray, np.ndarray]:
+def _mirror_nodes(constants: dict[str, np.ndarray]) -> tuple[list[NodeProto], list[NodeProto]]:
+    """Return what joins ``obs`` with its mirror image into ``batch``, and what makes ``action`` of both ``answers``.
+
+    One batch of two costs less than two passes. The arrays they read are put into ``constants``.
+    """
+    from onnx import helper
+
+    for name, mirror in (("obs", observation_mirror(G1_23DOF, STUDENT)), ("action", action_mirror(G1_23DOF))):
+        constants |= {f"{name}_mirror_index": mirror.index, f"{name}_mirror_sign": mirror.sign}
+    constants |= {"first": np.array([0]), "second": np.array([1]), "half": np.array([0.5])}
+    return [
+        helper.make_node("Gather", ["obs", "obs_mirror_index"], ["obs_swapped"], axis=1),
+        helper.make_node("Mul", ["obs_swapped", "obs_mirror_sign"], ["obs_mirrored"]),
+        helper.make_node("Concat", ["obs", "obs_mirrored"], ["batch"], axis=0),
+    ], [
+        helper.make_node("Gather", ["answers", "first"], ["straight"], axis=0),
+        helper.make_node("Gather", ["answers", "second"], ["other"], axis=0),
+        helper.make_node("Gather", ["other", "action_mirror_index"], ["other_swapped"], axis=1),
+        helper.make_node("Mul", ["other_swapped", "action_mirror_sign"], ["other_mirrored"]),
+        helper.make_node("Add", ["straight", "other_mirrored"], ["sum"]),
+        helper.make_node("Mul", ["sum", "half"], ["action"]),
+    ]
+
+
+def read_policy(path: Path) -> tuple[PolicyManifest, Network]:
     """Return what `write_policy` was given, without the recorded input and output changed.
 
     Raises:
@@ -111,8 +171,9 @@ def read_policy(path: Path) -> tuple[PolicyManifest, list[Layer], np.ndarray, np
         values: dict[str, np.ndarray] = {
             item.name: numpy_helper.to_array(item).astype(np.float64) for item in model.graph.initializer
         }
-        layers = [(values[f"w{number}"], values[f"b{number}"]) for number in range((len(values) - 2) // 2)]
-        return manifest, layers, values["mean"], values["std"]
+        count = sum(re.fullmatch(r"w\d+", name) is not None for name in values)
+        layers = [(values[f"w{number}"], values[f"b{number}"]) for number in range(count)]
+        return manifest, Network(layers, values["mean"], values["std"], "obs_mirror_index" in values)
     except GenMimicError:
         raise
     except Exception as error:  # onnx raises what protobuf does
@@ -140,15 +201,7 @@ def export_student(run: Run, path: Path) -> Path:
     }
     mean = weights["obs_normalizer._mean"].ravel()
     std = weights["obs_normalizer._std"].ravel() + NORMALIZER_EPS
-    write_policy(
-        path, PolicyManifest.for_robot(G1_23DOF, training, GOAL_FRAMES[run.config().env.goal_frame]), layers, mean, std
-    )
+    config = run.config()
+    network = Network(layers, mean, std, config.dagger.equivariant)
+    write_policy(path, PolicyManifest.for_robot(G1_23DOF, training, GOAL_FRAMES[config.env.goal_frame]), network)
     return path
-
-
-def _forward(observation: np.ndarray, layers: Sequence[Layer], mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    hidden = (observation - mean) / std
-    for weight, bias in layers[:-1]:
-        hidden = weight @ hidden + bias
-        hidden = np.where(hidden > 0.0, hidden, np.expm1(np.minimum(hidden, 0.0)))
-    return layers[-1][0] @ hidden + layers[-1][1]

@@ -11,12 +11,14 @@ def _write(folder, name, weight):
     pytest.importorskip("onnx", reason="writing a test policy needs onnx")
     from genmimic.core.manifest import PolicyManifest
     from genmimic.core.robot import G1_23DOF
-    from genmimic_train.export import write_policy
+    from genmimic_train.export import Network, write_policy
 
     path = folder / f"{name}.onnx"
     size = weight.shape[1]
     layers = [(weight, np.zeros(len(weight)))]
-    write_policy(path, PolicyManifest.for_robot(G1_23DOF, {"run": name}), layers, np.zeros(size), np.ones(size))
+    write_policy(
+        path, PolicyManifest.for_robot(G1_23DOF, {"run": name}), Network(layers, np.zeros(size), np.ones(size))
+    )
     return path
 
 

@@ -26,7 +26,7 @@ from genmimic.core.observation import STUDENT, size
 from genmimic.core.robot import G1_23DOF
 from genmimic_train.config import DaggerConfig, TrainConfig
 from genmimic_train.export import NORMALIZER_EPS, read_policy
-from genmimic_train.learning.networks import make_actor
+from genmimic_train.learning.networks import EquivariantStudent, make_actor
 from genmimic_train.runs import Run, chance_state, seed_everything, set_chance_state, stop_between_iterations
 from genmimic_train.tracking.encoding import output_size, teacher_size
 from genmimic_train.tracking.env import TrackingEnv
@@ -62,7 +62,8 @@ def load_student(run: Run) -> MLPModel:
     info = run.info()
     if info["kind"] != "student":
         raise ConfigError(f"{run.folder} holds a {info['kind']} run, expected a student's")
-    student = make_actor("student", size(STUDENT), run.config().dagger.hidden, G1_23DOF.num_joints, None)
+    config = run.config().dagger
+    student = make_actor("student", size(STUDENT), config.hidden, G1_23DOF.num_joints, None, config.equivariant)
     student.load_state_dict(run.load()["actor_state_dict"])
     student.eval()
     return student
@@ -70,7 +71,10 @@ def load_student(run: Run) -> MLPModel:
 
 def begin_with(student: MLPModel, path: Path) -> None:
     """Give ``student`` the weights of an exported policy. Raises ConfigError when its layers differ."""
-    _, layers, mean, std = read_policy(path)
+    _, network = read_policy(path)
+    layers, mean, std = network.layers, network.mean, network.std
+    if network.equivariant != isinstance(student, EquivariantStudent):
+        raise ConfigError(f"{path}: this student needs dagger.equivariant={str(network.equivariant).lower()}")
     state = student.state_dict()
     numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("mlp.")})
     values: dict[str, np.ndarray] = {}
@@ -136,9 +140,10 @@ class Dagger:
     """The student network, its optimiser and the imitation step."""
 
     def __init__(self, config: DaggerConfig, num_actions: int, device: str = "cpu") -> None:
-        self.student = make_actor("student", size(STUDENT), config.hidden, num_actions, None).to(device)
+        student = make_actor("student", size(STUDENT), config.hidden, num_actions, None, config.equivariant)
+        self.student = student.to(device)
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
-        self._symmetric = config.symmetric
+        self._symmetric, self._equivariant = config.symmetric, config.equivariant
         self._mixed_precision = config.mixed_precision
         self._observation_mirror = observation_mirror(G1_23DOF, STUDENT)
         self._action_mirror = action_mirror(G1_23DOF)
@@ -155,7 +160,7 @@ class Dagger:
 
     def imitate(self, obs: torch.Tensor, labels: torch.Tensor) -> float:
         """Take one gradient step on the mean squared difference; return it. Shapes (n, 2370), (n, J)."""
-        if self._symmetric:
+        if self._symmetric and not self._equivariant:  # whose loss over the mirror image is the same
             obs = torch.cat([obs, self._observation_mirror(obs)])
             labels = torch.cat([labels, self._action_mirror(labels)])
         batch = TensorDict({"student": obs}, batch_size=[len(obs)])

@@ -35,7 +35,7 @@ def build_student_ppo(env: TrackingEnv, config: TrainConfig, critic_hidden: tupl
             {
                 "num_steps_per_env": settings.steps_per_env,
                 "obs_groups": {"actor": ["student"], "critic": ["critic"]},
-                "actor": actor_config(config.dagger.hidden, settings.init_std),
+                "actor": actor_config(config.dagger.hidden, settings.init_std, config.dagger.equivariant),
                 "critic": actor_config(critic_hidden, None),
                 "multi_gpu": None,
                 "algorithm": {

@@ -139,7 +139,7 @@ def swing(path, frames):
 def nan_policy(tmp_path_factory):
     """A policy that loads, and then answers NaN to an upright robot: infinity times zero."""
     pytest.importorskip("onnx", reason="writing a test policy needs onnx")
-    from genmimic_train.export import write_policy
+    from genmimic_train.export import Network, write_policy
 
     names = [f"{term.name}/{axis}" for term in STUDENT for axis in range(term.size)]
     down = names.index("gravity_dir_b[0]/2")  # -1 when upright
@@ -149,7 +149,7 @@ def nan_policy(tmp_path_factory):
     first[:, down], bias[:] = -3e38, 3e38  # 6e38 overflows where gravity points down
     path = tmp_path_factory.mktemp("policies") / "nan.onnx"
     layers = [(first, bias), (np.zeros((23, 8)), np.zeros(23))]
-    write_policy(path, PolicyManifest.for_robot(ROBOT), layers, np.zeros(size), np.ones(size), seed)
+    write_policy(path, PolicyManifest.for_robot(ROBOT), Network(layers, np.zeros(size), np.ones(size)), seed)
     return path
 
 

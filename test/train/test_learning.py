@@ -175,9 +175,11 @@ def test_shipped_configurations_load():
         load_config(folder / name)
 
 
-def test_a_student_begins_with_an_exported_policy(tmp_path):
-    """Same weights, same answer; other layers are refused, and so is what is no policy."""
-    from genmimic_train.export import read_policy, write_policy
+@pytest.mark.parametrize("equivariant", [False, True])
+def test_a_student_begins_with_an_exported_policy(tmp_path, equivariant):
+    """Same weights, same answer from torch, ONNX and NumPy; other layers are refused, and so is what is no policy."""
+    from genmimic.policy import load_policy
+    from genmimic_train.export import Network, read_policy, write_policy
     from genmimic_train.learning.dagger import begin_with
 
     rng = np.random.default_rng(0)
@@ -186,23 +188,32 @@ def test_a_student_begins_with_an_exported_policy(tmp_path):
         (0.01 * rng.standard_normal((16, width)), rng.standard_normal(16)),
         (rng.standard_normal((23, 16)), np.ones(23)),
     ]
-    mean, std = rng.standard_normal(width), rng.uniform(0.5, 2.0, width)
+    network = Network(layers, rng.standard_normal(width), rng.uniform(0.5, 2.0, width), equivariant)
     path = tmp_path / "policy.onnx"
-    manifest = write_policy(path, PolicyManifest.for_robot(G1_23DOF), layers, mean, std)
-    again = read_policy(path)
-    assert again[0] == manifest and len(again[1]) == 2
-    np.testing.assert_allclose(again[3], std, rtol=1e-6)
+    manifest = write_policy(path, PolicyManifest.for_robot(G1_23DOF), network)
+    again, found = read_policy(path)
+    assert again == manifest and len(found.layers) == 2 and found.equivariant == equivariant
+    np.testing.assert_allclose(found.std, network.std, rtol=1e-6)
 
-    student = Dagger(DaggerConfig(hidden=(16,)), 23).student
+    student = Dagger(DaggerConfig(hidden=(16,), equivariant=equivariant), 23).student
     begin_with(student, path)
     student.eval()
     observation = manifest.golden_observation()
+    mirrored = observation_mirror(G1_23DOF, STUDENT)(observation)
+    both = TensorDict({"student": torch.tensor(np.stack([observation, mirrored]), dtype=torch.float32)}, batch_size=[2])
     with torch.no_grad():
-        action = student(TensorDict({"student": torch.tensor(observation)[None]}, batch_size=[1]))[0]
-    np.testing.assert_allclose(action.numpy(), manifest.golden_action, atol=1e-4)
+        actions = student(both).numpy()
+    policy = load_policy(path)
+    np.testing.assert_allclose(actions[0], manifest.golden_action, atol=1e-4)
+    np.testing.assert_allclose(policy(observation), manifest.golden_action, atol=1e-4)
+    np.testing.assert_allclose(policy(mirrored), actions[1], atol=1e-4)
+    asymmetry = np.abs(actions[1] - action_mirror(G1_23DOF)(actions[0])).max()
+    assert asymmetry < 1e-4 if equivariant else asymmetry > 0.1
 
     with pytest.raises(ConfigError, match=r"hidden layers are \[16\]"):
-        begin_with(Dagger(DaggerConfig(hidden=(32,)), 23).student, path)
+        begin_with(Dagger(DaggerConfig(hidden=(32,), equivariant=equivariant), 23).student, path)
+    with pytest.raises(ConfigError, match=f"needs dagger.equivariant={str(equivariant).lower()}"):
+        begin_with(Dagger(DaggerConfig(hidden=(16,), equivariant=not equivariant), 23).student, path)
     (tmp_path / "no.onnx").write_bytes(b"nothing")
     with pytest.raises(InputFileError, match=r"no\.onnx"):
         begin_with(student, tmp_path / "no.onnx")
