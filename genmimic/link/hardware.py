@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from operator import eq
 
 import numpy as np
 
@@ -184,8 +185,8 @@ class RobotLink:
         return (tick - self._tick + 2**31) % 2**32 - 2**31
 
     def _accept(self, now_ns: int, mode_machine: int, data: bytes, sent_ns: int) -> None:
-        motors = self._reader.motors(data)
-        state = self._reader.state(data, sent_ns, self._battery, motors)
+        measured = self._reader.measured(data)
+        state = self._reader.state(data, sent_ns, self._battery, measured)
         before = self.state.tick if self.state is not None else 0
         if state.tick < before % 2**32 - 2**31:  # wrapped after 49 days
             state = replace(state, tick=state.tick + 2**32 * (before // 2**32 + 1))
@@ -200,12 +201,13 @@ class RobotLink:
             self._best_offset_ns = offset_ns
         self._late_ns = offset_ns - self._best_offset_ns
         self._best_offset_ns += 1_000.0
+        motors = measured.motors[:, :3]  # a temperature may stay
         last, self._last_motors = self._last_motors, motors
-        if last is None or not np.count_nonzero(motors == last):  # a robot that moves: no number is as it was
+        if last is None or not any(map(eq, motors[:, 0].tolist(), last[:, 0].tolist())):  # each joint's position is new
             self._moved_ns.fill(now_ns)
             self._still_since_ns = now_ns
         else:
-            self._moved_ns[(motors != last).any(0)] = now_ns
+            self._moved_ns[(motors != last).any(1)] = now_ns
             self._still_since_ns = int(self._moved_ns.min())
 
     def age_s(self, now_ns: int) -> float:
