@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import Field, field, fields
+from dataclasses import Field, fields
 from typing import Any, TypeVar, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from genmimic.core.errors import ConfigError
+from genmimic.core.settings import setting
 
 Params = TypeVar("Params")
 
@@ -40,16 +41,9 @@ def parameter(
 ) -> Any:
     """Return a dataclass field that `declare_parameters` understands.
 
-    Args:
-        default: Of type bool, int, float, str, or a tuple of floats or of texts.
-        description: One sentence, for ``ros2 param describe``.
-        unit: As written after the number; empty when it has none.
-        low: Smallest value allowed, for numbers and for each number of a list.
-        high: Largest value allowed.
-        choices: The texts allowed; any when empty.
+    Arguments as those of `genmimic.core.settings.setting`; ``description`` is what ``ros2 param describe`` says.
     """
-    metadata = {"description": description, "unit": unit, "low": low, "high": high, "choices": tuple(choices)}
-    return field(default=default, metadata=metadata)
+    return setting(default, unit, low, high, description, choices)
 
 
 def parameter_names(cls: type) -> list[str]:

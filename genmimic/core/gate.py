@@ -8,22 +8,17 @@ still not stay stiff. Times are passed in, in ns on the bridge's steady clock, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from genmimic.core.errors import ConfigError
 from genmimic.core.modes import APPLIED, ARMED, DAMPING, Mode
 from genmimic.core.robot import Robot
+from genmimic.core.settings import check_ranges, setting
 from genmimic.core.state import JointCommand, RobotState, all_finite, damping_command, position_command
 
 _S = 1e-9  # s per ns
-
-
-def _setting(default: float, unit: str, low: float, high: float, description: str) -> float:
-    metadata = {"description": description, "unit": unit, "low": low, "high": high, "choices": ()}
-    return field(default=default, metadata=metadata)  # the metadata that genmimic_ros.parameters declares
 
 
 @dataclass(frozen=True)
@@ -34,27 +29,24 @@ class GateConfig:
         ConfigError: A value is outside its range.
     """
 
-    command_timeout_s: float = _setting(0.05, "s", 0.02, 1.0, "Silence of the policy after which the robot is damped")
-    heartbeat_timeout_s: float = _setting(
+    command_timeout_s: float = setting(0.05, "s", 0.02, 1.0, "Silence of the policy after which the robot is damped")
+    heartbeat_timeout_s: float = setting(
         0.1, "s", 0.03, 1.0, "Silence of the safety monitor after which the robot is damped"
     )
-    command_grace_s: float = _setting(0.5, "s", 0.0, 2.0, "Time the policy has for its first command after READY")
-    stand_time_s: float = _setting(2.0, "s", 1.0, 20.0, "Shortest time to move into the standing pose")
-    stand_speed_rad_s: float = _setting(0.5, "rad/s", 0.05, 2.0, "Mean speed of the widest joint on that way")
-    target_step_rad: float = _setting(
+    command_grace_s: float = setting(0.5, "s", 0.0, 2.0, "Time the policy has for its first command after READY")
+    stand_time_s: float = setting(2.0, "s", 1.0, 20.0, "Shortest time to move into the standing pose")
+    stand_speed_rad_s: float = setting(0.5, "rad/s", 0.05, 2.0, "Mean speed of the widest joint on that way")
+    target_step_rad: float = setting(
         1.0, "rad", 0.05, 5.0, "Largest change of a joint's target from one command to the next; more is cut off"
     )
-    limit_torque_ratio: float = _setting(
+    limit_torque_ratio: float = setting(
         0.5, "of the joint's peak torque", 0.0, 1.0, "Torque with which a target beyond a joint's range may press there"
     )
-    damping_kd: float = _setting(8.0, "N m s/rad", 1.0, 20.0, "Damping of a robot without stiffness")
-    damping_ramp_s: float = _setting(0.2, "s", 0.0, 2.0, "Time in which stiffness fades when damping begins")
+    damping_kd: float = setting(8.0, "N m s/rad", 1.0, 20.0, "Damping of a robot without stiffness")
+    damping_ramp_s: float = setting(0.2, "s", 0.0, 2.0, "Time in which stiffness fades when damping begins")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            if not low <= value <= high:  # false for NaN
-                raise ConfigError(f"{item.name} is {value!r}; expected {low:g} to {high:g} {item.metadata['unit']}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

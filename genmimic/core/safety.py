@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from genmimic.core.errors import ConfigError
 from genmimic.core.modes import APPLIED, ARMED, DAMPING, Mode, Reaction
 from genmimic.core.robot import Robot
+from genmimic.core.settings import check_ranges, setting
 from genmimic.core.state import JointCommand, RobotState
 
 GRAVITY_M_S2 = 9.81
@@ -35,11 +36,6 @@ _DISARMED = frozenset({Mode.DISARMED})
 _S = 1e-9  # s per ns
 
 
-def _limit(default: float, unit: str, low: float, high: float, description: str) -> float:
-    metadata = {"description": description, "unit": unit, "low": low, "high": high, "choices": ()}
-    return field(default=default, metadata=metadata)  # the metadata that genmimic_ros.parameters declares
-
-
 @dataclass(frozen=True)
 class SafetyLimits:
     """Every number of the rules. A field's description, unit and range are in its metadata.
@@ -48,60 +44,48 @@ class SafetyLimits:
         ConfigError: A value is outside its range.
     """
 
-    state_timeout_s: float = _limit(0.1, "s", 0.01, 1.0, "Oldest robot state")
-    frozen_timeout_s: float = _limit(0.1, "s", 0.01, 1.0, "Longest time in which the robot's tick may stand still")
-    follow_timeout_s: float = _limit(0.5, "s", 0.05, 5.0, "Longest time the bridge may take to follow the mode")
-    policy_timeout_s: float = _limit(0.5, "s", 0.1, 5.0, "Oldest policy status")
-    command_timeout_s: float = _limit(0.06, "s", 0.02, 1.0, "Oldest joint command while the policy moves the robot")
-    command_grace_s: float = _limit(0.5, "s", 0.0, 2.0, "Time the policy has for its first command after READY")
-    goal_hold_s: float = _limit(0.2, "s", 0.02, 2.0, "Oldest goal before the motion is frozen")
-    goal_damp_s: float = _limit(1.0, "s", 0.1, 10.0, "Oldest goal before the robot is damped")
-    joint_pos_margin_rad: float = _limit(0.1, "rad", 0.0, 0.5, "How far a joint may be beyond its range")
-    joint_speed_ratio: float = _limit(1.0, "of the joint's speed", 0.1, 2.0, "Highest joint speed, either way")
-    joint_speed_time_s: float = _limit(0.02, "s", 0.0, 1.0, "How long a joint must be too fast")
-    joint_torque_ratio: float = _limit(0.95, "of the joint's peak torque", 0.1, 1.5, "Highest lasting torque")
-    joint_torque_time_s: float = _limit(1.0, "s", 0.0, 10.0, "How long a torque must be too high")
-    temperature_warn_c: float = _limit(90.0, "degrees Celsius", 40.0, 150.0, "Motor temperature that is announced")
-    temperature_damp_c: float = _limit(120.0, "degrees Celsius", 40.0, 150.0, "Motor temperature that damps")
-    tilt_rad: float = _limit(1.0, "rad", 0.2, 1.5, "Largest angle between the pelvis and the vertical")
-    ang_vel_rad_s: float = _limit(6.0, "rad/s", 1.0, 20.0, "Highest angular rate of the pelvis")
-    ang_vel_time_s: float = _limit(0.04, "s", 0.0, 1.0, "How long the pelvis must turn too fast")
-    command_jump_rad: float = _limit(
+    state_timeout_s: float = setting(0.1, "s", 0.01, 1.0, "Oldest robot state")
+    frozen_timeout_s: float = setting(0.1, "s", 0.01, 1.0, "Longest time in which the robot's tick may stand still")
+    follow_timeout_s: float = setting(0.5, "s", 0.05, 5.0, "Longest time the bridge may take to follow the mode")
+    policy_timeout_s: float = setting(0.5, "s", 0.1, 5.0, "Oldest policy status")
+    command_timeout_s: float = setting(0.06, "s", 0.02, 1.0, "Oldest joint command while the policy moves the robot")
+    command_grace_s: float = setting(0.5, "s", 0.0, 2.0, "Time the policy has for its first command after READY")
+    goal_hold_s: float = setting(0.2, "s", 0.02, 2.0, "Oldest goal before the motion is frozen")
+    goal_damp_s: float = setting(1.0, "s", 0.1, 10.0, "Oldest goal before the robot is damped")
+    joint_pos_margin_rad: float = setting(0.1, "rad", 0.0, 0.5, "How far a joint may be beyond its range")
+    joint_speed_ratio: float = setting(1.0, "of the joint's speed", 0.1, 2.0, "Highest joint speed, either way")
+    joint_speed_time_s: float = setting(0.02, "s", 0.0, 1.0, "How long a joint must be too fast")
+    joint_torque_ratio: float = setting(0.95, "of the joint's peak torque", 0.1, 1.5, "Highest lasting torque")
+    joint_torque_time_s: float = setting(1.0, "s", 0.0, 10.0, "How long a torque must be too high")
+    temperature_warn_c: float = setting(90.0, "degrees Celsius", 40.0, 150.0, "Motor temperature that is announced")
+    temperature_damp_c: float = setting(120.0, "degrees Celsius", 40.0, 150.0, "Motor temperature that damps")
+    tilt_rad: float = setting(1.0, "rad", 0.2, 1.5, "Largest angle between the pelvis and the vertical")
+    ang_vel_rad_s: float = setting(6.0, "rad/s", 1.0, 20.0, "Highest angular rate of the pelvis")
+    ang_vel_time_s: float = setting(0.04, "s", 0.0, 1.0, "How long the pelvis must turn too fast")
+    command_jump_rad: float = setting(
         1.5, "rad", 0.1, 5.0, "Largest change of a joint's target from one command to the next"
     )
-    command_rate_rad_s: float = _limit(
+    command_rate_rad_s: float = setting(
         40.0, "rad/s", 5.0, 500.0, "Highest lasting speed of a joint's target, back and forth counted"
     )
-    policy_period_s: float = _limit(
+    policy_period_s: float = setting(
         0.025, "s", 0.02, 0.2, "Longest mean step of the policy, each weighted by its length, of 20 ms"
     )
-    policy_period_time_s: float = _limit(1.0, "s", 0.1, 10.0, "How long the policy's loop must be too slow")
-    tracking_error_m: float = _limit(0.3, "m", 0.05, 2.0, "Largest mean keypoint distance to the goal, root-aligned")
-    tracking_time_s: float = _limit(1.0, "s", 0.1, 10.0, "How long the tracking error must last")
-    tension_ratio: float = _limit(0.6, "of the robot's weight", 0.1, 1.0, "Rope tension at which the robot hangs")
-    slack_ratio: float = _limit(0.1, "of the robot's weight", 0.01, 0.5, "Rope tension below which it is slack")
-    tension_time_s: float = _limit(0.1, "s", 0.0, 2.0, "How long the robot must hang")
-    tether_required: bool = field(
-        default=False,
-        metadata={
-            "description": "Whether the robot may only be armed hanging in a rope whose tension is measured",
-            "unit": "",
-            "low": None,
-            "high": None,
-            "choices": (),
-        },
+    policy_period_time_s: float = setting(1.0, "s", 0.1, 10.0, "How long the policy's loop must be too slow")
+    tracking_error_m: float = setting(0.3, "m", 0.05, 2.0, "Largest mean keypoint distance to the goal, root-aligned")
+    tracking_time_s: float = setting(1.0, "s", 0.1, 10.0, "How long the tracking error must last")
+    tension_ratio: float = setting(0.6, "of the robot's weight", 0.1, 1.0, "Rope tension at which the robot hangs")
+    slack_ratio: float = setting(0.1, "of the robot's weight", 0.01, 0.5, "Rope tension below which it is slack")
+    tension_time_s: float = setting(0.1, "s", 0.0, 2.0, "How long the robot must hang")
+    tether_required: bool = setting(
+        False, "", None, None, "Whether the robot may only be armed hanging in a rope whose tension is measured"
     )
-    standing_timeout_s: float = _limit(20.0, "s", 3.0, 120.0, "Longest time to reach the standing pose")
-    battery_arm: float = _limit(0.2, "of full", 0.0, 1.0, "Lowest charge at which the robot may be armed")
-    battery_stand: float = _limit(0.1, "of full", 0.0, 1.0, "Lowest charge at which a motion goes on")
+    standing_timeout_s: float = setting(20.0, "s", 3.0, 120.0, "Longest time to reach the standing pose")
+    battery_arm: float = setting(0.2, "of full", 0.0, 1.0, "Lowest charge at which the robot may be armed")
+    battery_stand: float = setting(0.1, "of full", 0.0, 1.0, "Lowest charge at which a motion goes on")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            if isinstance(value, bool):
-                continue
-            if not low <= value <= high:  # false for NaN
-                raise ConfigError(f"{item.name} is {value!r}; expected {low:g} to {high:g} {item.metadata['unit']}")
+        check_ranges(self)
         for small, large in (
             ("goal_hold_s", "goal_damp_s"),
             ("temperature_warn_c", "temperature_damp_c"),
