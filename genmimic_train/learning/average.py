@@ -9,6 +9,7 @@ paper.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from genmimic_train.runs import Run
 def average_students(runs: Sequence[Run], weights: Sequence[float], folder: Path) -> Run:
     """Write a student run whose weights are the mean of those of ``runs``, and return it.
 
-    Its configuration is the first run's. The input normaliser's mean and variance are averaged alike.
+    Its configuration is the first run's; one equivariant student makes it equivariant. The input normaliser's mean and
+    variance are averaged alike.
 
     Args:
         runs: Two or more students with the same network and goal frame.
@@ -58,9 +60,11 @@ def average_students(runs: Sequence[Run], weights: Sequence[float], folder: Path
         mean[name] = sum((w / total) * part for w, part in zip(weights, parts, strict=True))  # type: ignore[assignment]
     mean["obs_normalizer._std"] = mean["obs_normalizer._var"].sqrt()
 
+    configs = [run.config() for run in runs]
+    dagger = replace(configs[0].dagger, equivariant=any(config.dagger.equivariant for config in configs))
     averaged.create(
         "student",
-        runs[0].config(),
+        replace(configs[0], dagger=dagger),
         motions=[],
         clips=sorted({clip for info in infos for clip in info["clips"]}),
         motion_set=infos[0]["motion_set"],

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A student goes on by PPO, and is averaged with what it was: what it begins with, when it moves, how it leaves."""
 
+import numpy as np
+import pytest
 import torch
 
+from genmimic.core.mirror import action_mirror, observation_mirror
 from genmimic.core.motion import save_motion
+from genmimic.core.observation import STUDENT
 from genmimic.core.robot import G1_23DOF
 from genmimic_train.cli import main
 from genmimic_train.runs import Run
@@ -15,15 +19,17 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_a_student_goes_on_by_ppo(tmp_path, arm_motion, capsys):
+@pytest.mark.parametrize("equivariant", [False, True])
+def test_a_student_goes_on_by_ppo(tmp_path, arm_motion, capsys, equivariant):
     motion = tmp_path / "arms.npz"
     save_motion(motion, G1_23DOF, arm_motion)
     teacher, student, tuned = tmp_path / "teacher", tmp_path / "student", tmp_path / "tuned"
     common = ["--motions", str(motion), "--threads", "1", "--set", *SMALL]
+    tuned_set = f"dagger.equivariant={str(equivariant).lower()}"  # of a plain student an equivariant one can be made
     assert main(["teacher", "--run", str(teacher), *common, "--samples", "32"]) == 0
     assert main(["student", "--run", str(student), "--teacher", str(teacher), *common, "--samples", "64"]) == 0
     before = Run(student).load()["actor_state_dict"]
-    begin = ["finetune", "--run", str(tuned), "--student", str(student), "--teacher", str(teacher), *common]
+    begin = ["finetune", "--run", str(tuned), "--student", str(student), "--teacher", str(teacher), *common, tuned_set]
 
     # in the first iteration the critic learns alone
     assert main([*begin, "--samples", "96"]) == 0
@@ -54,7 +60,12 @@ def test_a_student_goes_on_by_ppo(tmp_path, arm_motion, capsys):
     torch.testing.assert_close(mean["mlp.0.weight"], 0.25 * old["mlp.0.weight"] + 0.75 * new["mlp.0.weight"])
     torch.testing.assert_close(mean["obs_normalizer._std"] ** 2, mean["obs_normalizer._var"])
     assert main(["export", str(averaged), "-o", str(policy)]) == 0
-    parts = load_policy(policy).manifest.training["averaged_from"]
+    mean_policy = load_policy(policy)
+    observation = mean_policy.manifest.golden_observation()
+    mirrored = mean_policy(observation_mirror(G1_23DOF, STUDENT)(observation))
+    asymmetry = np.abs(mirrored - action_mirror(G1_23DOF)(mean_policy(observation))).max()
+    assert asymmetry < 1e-4 if equivariant else asymmetry > 1e-3
+    parts = mean_policy.manifest.training["averaged_from"]
     assert [(part["run"], part["weight"], part["samples"]) for part in parts] == [
         ("student", 0.25, 64), ("tuned", 0.75, 128)
     ]  # fmt: skip
