@@ -44,7 +44,7 @@ def load_policy(path: str | Path, robot: Robot = G1_23DOF, provider: str = "cpu"
         provider: ``cpu``, ``cuda`` or ``tensorrt``; the last two need onnxruntime-gpu.
 
     Raises:
-        InputFileError: Missing, too large, or not an ONNX file.
+        InputFileError: Missing, too large, not an ONNX file, or one that cannot be run.
         ManifestError: Made for another robot, layout or rate, or it answers its recorded input otherwise.
         ConfigError: The provider is unknown or not installed.
     """
@@ -74,7 +74,11 @@ def load_policy(path: str | Path, robot: Robot = G1_23DOF, provider: str = "cpu"
     _check_port(path, "input", inputs, manifest.observation_size)
     _check_port(path, "output", outputs, robot.num_joints)
     policy = Policy(path, manifest, session, inputs[0].name)
-    manifest.check_golden(policy(manifest.golden_observation()), str(path))
+    try:
+        answer = policy(manifest.golden_observation())
+    except Exception as error:  # a graph may load and still not run
+        raise InputFileError(f"{path}: cannot be run ({str(error).splitlines()[0][:160]})") from None
+    manifest.check_golden(answer, str(path))
     return policy
 
 

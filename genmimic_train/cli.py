@@ -47,7 +47,7 @@ EXAMPLES = {
     ),
     "finetune": (
         "genmimic-train finetune --run runs/tuned --student runs/student \\\n"
-        "      --teacher runs/teacher --motions motions --minutes 60",
+        "      --teacher runs/teacher --motions motions --config config/train/cpu.yaml",
     ),
     "average": ("genmimic-train average runs/student runs/tuned --weights 1 1 -o runs/averaged",),
     "export": ("genmimic-train export runs/student -o policy.onnx",),
@@ -578,9 +578,11 @@ def _finetune(args: argparse.Namespace) -> int:
             "critic_hidden": list(teacher.config().ppo.hidden),
             "fine_tuned_from": {"run": student.folder.name, "samples": begin["samples"], "algorithm": "DAgger"},
         }
-        hidden = load_config(args.config, args.overrides).dagger.hidden
-        if hidden != student.config().dagger.hidden:
-            raise ConfigError(f"dagger.hidden is {hidden}, the student's is {student.config().dagger.hidden}")
+        asked, its = load_config(args.config, args.overrides).dagger, student.config().dagger
+        if asked.hidden != its.hidden:
+            raise ConfigError(f"dagger.hidden is {asked.hidden}, the student's is {its.hidden}")
+        if its.equivariant and not asked.equivariant:  # the other way round nothing is lost
+            raise ConfigError("dagger.equivariant is false, the student's is true")
         run, config, library = _prepare(args, "student", **facts)
         run.save(begin)
     sim = make_simulator(config.sim, config.env.num_envs, args.threads)

@@ -2,6 +2,7 @@
 """The robot's messages as bytes: layouts, checksum, type hashes, and whatever strangers may send."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +144,15 @@ def test_a_state_comes_back_as_it_was_written():
                      "base_ang_vel_b", "base_lin_acc_b"):  # fmt: skip
             np.testing.assert_array_equal(getattr(back, name), getattr(state, name), name)
         assert remote.decode(sample["wireless_remote"].tobytes()) == pressed
+
+
+def test_the_order_of_the_joints_is_the_tables_and_not_the_wires():
+    rng = np.random.default_rng(6)
+    data = wire.LowStateWriter().fill(random_state(rng), ROBOT, 4, bytes(40), 54.0).tobytes()
+    order = rng.permutation(ROBOT.num_joints)
+    shuffled = wire.LowStateReader(SimpleNamespace(motor_slots=ROBOT.motor_slots[order])).state(data)
+    for name in ("joint_pos", "joint_vel", "joint_torque", "joint_temperature"):
+        np.testing.assert_array_equal(getattr(shuffled, name), getattr(READER.state(data), name)[order], name)
 
 
 @pytest.mark.parametrize("quat", [(0.0, 0.0, 0.0, 0.0), (0.5, 0.0, 0.0, 0.0), (np.nan, 0.0, 0.0, 0.0)])

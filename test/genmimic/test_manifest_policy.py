@@ -206,6 +206,20 @@ def test_not_onnx_at_all(load_policy, tmp_path):
     assert "not a usable ONNX file" in _refusal(load_policy, path, InputFileError)
 
 
+def test_a_graph_that_loads_and_cannot_be_run(load_policy, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="damaging a policy needs onnx")
+    from genmimic_train.export import Network, write_policy
+
+    size, path = GOOD.observation_size, tmp_path / "p.onnx"
+    network = Network([(np.zeros((23, size)), np.zeros(23))], np.zeros(size), np.ones(size), equivariant=True)
+    write_policy(path, PolicyManifest.for_robot(ROBOT), network)
+    model = onnx.load(str(path))
+    index = next(item for item in model.graph.initializer if item.name == "obs_mirror_index")
+    index.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(index) + size, index.name))
+    onnx.save(model, str(path))
+    assert "cannot be run" in _refusal(load_policy, path, InputFileError)
+
+
 def test_missing_folder_and_size_limit(load_policy, hold_policy, tmp_path, monkeypatch):
     assert "no such policy file" in _refusal(load_policy, tmp_path / "none.onnx", InputFileError)
     assert "no such policy file" in _refusal(load_policy, tmp_path, InputFileError)

@@ -86,5 +86,10 @@ def test_a_student_goes_on_by_ppo(tmp_path, arm_motion, capsys, equivariant):
     assert main(wide) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 3
+    plain = [*begin[:2], str(tmp_path / "plain"), "--student", str(averaged), *begin[5:], "dagger.equivariant=false"]
+    if equivariant:
+        assert main(plain) == 2
+        assert "dagger.equivariant is false, the student's is true" in capsys.readouterr().err
+        assert not (tmp_path / "plain").exists()
     assert "finetune --resume" in errors[0] and "no fine-tuned student" in errors[1] and "dagger.hidden" in errors[2]
     assert not (tmp_path / "wide").exists()
