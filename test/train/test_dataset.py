@@ -94,6 +94,19 @@ def test_what_is_held_back_is_not_trained_on_under_another_name(tmp_path):
         assert not (tmp_path / "set" / "train" / f"{name}.npz").exists()
 
 
+def test_gestures_are_held_back_too(sources, tmp_path):
+    """By their names, like clips; composites are of clips to train on and train on alone."""
+    share = 0.5
+    record = build_dataset(
+        [sources], tmp_path / "set", DatasetOptions(test_share=share, gestures=1, check=False), jobs=1
+    )
+    made = {entry["name"]: entry["split"] for entry in record["entries"] if entry["source"] == "made"}
+    assert made == {name: "test" if held_back(name, share) else "train" for name in made}
+    assert set(made.values()) == {"train", "test"}
+    for name, split in made.items():
+        assert (tmp_path / "set" / split / f"{name}.npz").exists()
+
+
 def test_only_known_licences_are_permissive(sources, tmp_path):
     for name in ("wave", "hands_chop", "squat"):
         with np.load(sources / f"{name}.npz") as data:
