@@ -13,7 +13,7 @@ import yaml
 
 from genmimic.check.corrupt import KINDS
 from genmimic.core.errors import ConfigError, InputFileError
-from genmimic.core.observation import GOAL_FRAMES
+from genmimic.core.observation import GOAL_FRAMES, HEADING_FRAME
 from genmimic.core.randomization import Randomization
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class EnvConfig:
     time constant.
 
     Such a student cannot see where it stands. Without this, its teacher's labels would correct a drift that
-    nothing in the student's observation explains. 0 keeps the goal where it is.
+    nothing in the student's observation explains. 0 keeps the goal where it is, as it stays with ``odometry``.
     """
     teacher_follow_s: float = 0.0
     """The same while the teacher learns: it then balances where it is rather than fall while it chases a place."""
@@ -160,6 +160,12 @@ class EnvConfig:
         _check(self.student_follow_s >= 0.0, "env.student_follow_s", self.student_follow_s, "0 or more")
         low, high = self.student_noise
         _check(0.0 <= low <= high, "env.student_noise", self.student_noise, "(low, high), 0 or more")
+
+    def follow_s(self, with_student: bool) -> float:
+        """Return the time constant with which the goal's place follows the robot; 0: it stays."""
+        if not with_student:
+            return self.teacher_follow_s
+        return self.student_follow_s if GOAL_FRAMES[self.goal_frame] == HEADING_FRAME else 0.0
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,7 @@ def played(
     actor = load_student(run) if student else load_teacher(run)[0]
     dated = time.strftime("%H:%M:%S", time.localtime(run.checkpoint.stat().st_mtime))
     samples = run.load()["samples"]
-    own_follow_s = config.student_follow_s if student else config.teacher_follow_s
-    follow_s = own_follow_s if conditions.follow_s is None else conditions.follow_s
+    follow_s = config.follow_s(student) if conditions.follow_s is None else conditions.follow_s
     config = judged(config, conditions.noise, conditions.level, follow_s)
     clips = torch.arange(len(library.names))
     env = ClipEnv(clips, config, make_sim(len(clips)), library, with_student=student, seed=conditions.seed)

@@ -74,7 +74,7 @@ class TrackingEnv(VecEnv):
         self.max_episode_length = round(config.episode_s / config.control_period_s)
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
         self.with_student = with_student
-        self._follow_s = config.student_follow_s if with_student else config.teacher_follow_s
+        self._follow_s = config.follow_s(with_student)
         self._with_odometry = with_student and config.goal_frame == "odometry"
         self.level = min(config.randomization.start_level, config.randomization.level)
         low, high = config.student_noise if with_student else (config.teacher_noise, config.teacher_noise)

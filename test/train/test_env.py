@@ -62,6 +62,20 @@ def test_terminates_when_far_from_the_goal(make_env):
     assert done.all() and extras["time_outs"].sum() == 0
 
 
+def test_the_goal_of_a_student_with_odometry_does_not_follow_the_robot(make_env):
+    """Only one that cannot see its place is spared the way back; odometry moves goals by its own error alone."""
+    quiet = ("env.student_noise=[0.0,0.0]", "env.randomization.start_level=0.0", "env.randomization.level=0.0")
+    moved = {}
+    for frame in ("heading", "odometry"):
+        env = make_env(*quiet, f"env.goal_frame={frame}", "env.student_follow_s=1.0", with_student=True)
+        env._place_xy[:, 0] += 0.3
+        before = env._place_xy.clone()
+        env.step(env.reference_action())
+        moved[frame] = (env._place_xy - before)[:, 0]
+    assert moved["heading"].numpy() == pytest.approx(-0.3 * 0.02, abs=2e-3)
+    assert moved["odometry"].numpy() == pytest.approx(0.0, abs=2e-3)
+
+
 def test_mirrored_world_gives_mirrored_observation_and_reward(make_env, arm_motion):
     """Mirror the clip, the state and the action: the next observation is the mirror image."""
     env = make_env("env.randomization.level=0.0", "env.student_noise=[0, 0]", with_student=True, num_envs=2)
