@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.core.files import write_whole
 from genmimic_train.config import RewardConfig, TrainConfig
-from genmimic_train.runs import Run, write_atomically
+from genmimic_train.runs import Run
 
 RESULT_NAME = "ablation.json"
 RESULT_FORMAT = "genmimic-ablation/1"
@@ -85,7 +86,7 @@ def write_result(run: Run, name: str, seed: int, reports: dict[str, dict[str, An
         "tests": {test: report["total"] for test, report in reports.items()},
     }
     path = run.folder / RESULT_NAME
-    write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
     return path
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genmimic.core.errors import ConfigError, GenMimicError, InputFileError
+from genmimic.core.files import write_whole
 from genmimic.core.manifest import PolicyManifest
 from genmimic.core.mirror import action_mirror, observation_mirror
 from genmimic.core.observation import GOAL_FRAMES, STUDENT
@@ -120,12 +120,7 @@ def write_policy(path: str | Path, manifest: PolicyManifest, network: Network, g
     manifest = replace(manifest, golden_action=tuple(float(value) for value in golden))
     helper.set_model_props(model, manifest.to_metadata())
     onnx.checker.check_model(model)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(model.SerializeToString())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, model.SerializeToString())
     return manifest
 
 

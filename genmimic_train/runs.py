@@ -22,6 +22,7 @@ import torch
 
 from genmimic import __version__
 from genmimic.core.errors import GenMimicError, InputFileError
+from genmimic.core.files import whole_file, write_whole
 from genmimic_train.config import TrainConfig, config_dict, config_from_dict
 
 
@@ -58,11 +59,11 @@ class Run:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **facts,
         }
-        write_atomically(self.folder / "run.json", json.dumps(info, indent=2).encode())
+        write_whole(self.folder / "run.json", json.dumps(info, indent=2).encode())
 
     def amend(self, **facts: Any) -> None:
         """Change facts of ``run.json``, for a run that goes on with other motions."""
-        write_atomically(self.folder / "run.json", json.dumps({**self.info(), **facts}, indent=2).encode())
+        write_whole(self.folder / "run.json", json.dumps({**self.info(), **facts}, indent=2).encode())
 
     def note_resumed(self, samples: int, exact: bool) -> None:
         """Add to ``run.json`` that the run went on: where, with what, and whether bit for bit."""
@@ -100,18 +101,10 @@ class Run:
                 raise TrainingError(
                     f"{self.folder}: learning diverged, weights are not finite; the last checkpoint stays"
                 )
-        path = self.folder / name
-        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(self.folder / name, suffix=".tmp") as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
 
     def load(self, name: str | None = None) -> dict[str, Any]:
         """Return the checkpoint or another part. Raises InputFileError when there is none or it is damaged."""
@@ -197,8 +190,8 @@ def pack(run: Run, folder: Path) -> Path:
     folder.mkdir(parents=True)
     packed = Run(folder)
     packed.save(state)
-    write_atomically(folder / "run.json", json.dumps(info, indent=2).encode())
-    write_atomically(folder / "curves.csv", _curves(run.folder / "curves").encode())
+    write_whole(folder / "run.json", json.dumps(info, indent=2).encode())
+    write_whole(folder / "curves.csv", _curves(run.folder / "curves").encode())
     return folder
 
 
@@ -219,13 +212,6 @@ def _curves(folder: Path, points: int = 200) -> str:
             part = series[start : start + width]
             rows.append(f"{tag},{part[-1][0]},{sum(value for _, value in part) / len(part):.6g}")
     return "\n".join(rows) + "\n"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def versions() -> dict[str, str]:

@@ -16,10 +16,15 @@ from genmimic.core.errors import InputFileError
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, suffix: str | None = None) -> Iterator[Path]:
     """Give a temporary file to fill, which takes the place of ``path`` when the block ends well, and else is removed.
 
-    It lies beside ``path`` and keeps its suffix, so that whoever fills it sees the kind of file.
+    It lies beside ``path``.
+
+    Args:
+        path: The file to be.
+        suffix: Of the temporary file. By default ``path``'s own, for those who tell the kind of a file by it;
+            ``.tmp`` where a search of the folder should never meet a part of a file.
 
     Raises:
         InputFileError: The folder does not exist, or the file cannot be written.
@@ -29,7 +34,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise InputFileError(f"{path}: folder {path.parent} does not exist")
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        ending = path.suffix if suffix is None else suffix
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=ending)
         temporary = Path(name)
         os.close(handle)
         yield temporary
@@ -42,6 +48,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all. Raises InputFileError as `whole_file` does."""
+    with whole_file(path, suffix=".tmp") as temporary:
+        temporary.write_bytes(content)
 
 
 def read_source(path: Path, limit: int) -> bytes:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from genmimic.core.errors import InputFileError, MotionError
+from genmimic.core.files import whole_file
 from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.robot import Robot
 from genmimic.core.rotation import (
@@ -197,18 +196,8 @@ def save_motion(path: str | Path, robot: Robot, motion: Motion) -> None:
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays to a compressed npz beside ``path`` first, then move it into place."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputFileError(f"{path}: folder {path.parent} does not exist")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path, suffix=".tmp") as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load_motion(path: str | Path, robot: Robot) -> Motion:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 
 from genmimic import __version__
 from genmimic.core.errors import ConfigError, InputFileError
+from genmimic.core.files import whole_file, write_whole
 from genmimic.core.motion import read_npz, write_npz
 from genmimic.core.robot import Robot
 from genmimic.core.rotation import heading, rotate_heading, wrap_angle
@@ -123,7 +122,7 @@ def write_report(folder: str | Path, report: Mapping[str, Any]) -> Path:
     report = _plain(dict(report))
     check_report(report, "report", ConfigError)
     path = _make_folder(folder) / REPORT_NAME
-    _write(path, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
@@ -318,16 +317,8 @@ def plot_rollout(path: str | Path, trajectory: Mapping[str, np.ndarray], robot: 
     for column, step in enumerate(steps):
         _draw_figures(figure, grid, column, track, robot, int(step))
     _draw_errors(figure, grid, track, curves, trajectory, track.t[steps])
-    path = Path(path)
-    handle, temporary = _temporary(path)
-    os.close(handle)
-    try:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _legend(figure: Any) -> None:
@@ -440,25 +431,6 @@ def _make_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise InputFileError(f"{folder}: cannot be made a folder ({error.strerror})") from None
     return folder
-
-
-def _temporary(path: Path) -> tuple[int, str]:
-    try:
-        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = _temporary(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from genmimic.core.errors import ConfigError, GenMimicError, InputFileError
+from genmimic.core.files import write_whole
 from genmimic.core.motion import Motion, load_motion, save_motion
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic_train.data.composite import composite
@@ -198,9 +198,7 @@ def build_dataset(
         "licences": sorted({entry["licence"] for entry in kept}),
         "entries": entries,
     }
-    temporary = folder / ".dataset.json.tmp"
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "dataset.json")
+    write_whole(folder / "dataset.json", (json.dumps(record, indent=1) + "\n").encode())
     return record
 
 
