@@ -468,7 +468,7 @@ def test_the_data_set_s_table_agrees_with_the_code() -> None:
     from genmimic_train.data import dataset
 
     source = inspect.getsource(dataset.build_dataset)
-    record = source[source.index("record = {") : source.index("temporary =")]
+    record = source[source.index("record = {") : source.index("write_whole(")]
     top = re.findall(r'^        "(\w+)":', record, flags=re.MULTILINE)
     assert table("formats.md", "Data set") == top and dataset.DATASET_FORMAT in (DOCS / "formats.md").read_text()
 
