@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+WAVE = ROOT / "motions" / "wave.npz"
 TASK = "Mjlab-Tracking-Flat-Unitree-G1"
 OURS = {
     "cpu profile": [],
@@ -52,17 +53,15 @@ def main() -> int:
         parser.error("--envs and --rounds must be at least 1, --iterations at least 2")
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        motion = Path(folder) / "wave.npz"
-        _write_wave(motion)
         for number in range(args.rounds):
             result = Path(folder) / f"mjlab{number}.json"
             own = ["--envs", args.envs, "--iterations", args.iterations, "--device", args.device]
-            _run([args.mjlab, __file__, *map(str, own), "--worker", str(motion), str(result)])
+            _run([args.mjlab, __file__, *map(str, own), "--worker", str(WAVE), str(result)])
             found.setdefault("mjlab", []).append(json.loads(result.read_text()))
             for name, overrides in OURS.items():
                 command = [sys.executable, "-m", "genmimic_train.cli", "bench", "--processes", "1"]
                 command += ["--envs", str(args.envs), "--iterations", str(args.iterations)]
-                command += ["--motions", str(ROOT / "motions/wave.npz"), "--config", *args.config]
+                command += ["--motions", str(WAVE), "--config", *args.config]
                 command += ["--set", *overrides] if overrides else []
                 found.setdefault(name, []).append(json.loads(_run(command))["runs"][0])
     table = {
@@ -75,28 +74,16 @@ def main() -> int:
 
 def _run(command: list[str]) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE", "WANDB_MODE": "disabled"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        raise SystemExit(f"{' '.join(command[:4])} failed: {said[-1]}")
-    return done.stdout
-
-
-def _write_wave(path: Path) -> None:
-    """Write the shipped wave's joints by name and its pelvis, which mjlab's model takes what it needs of."""
-    import numpy as np
-
-    from genmimic.core.motion import load_motion
-    from genmimic.core.robot import G1_23DOF
-
-    motion = load_motion(ROOT / "motions/wave.npz", G1_23DOF)
-    np.savez(
-        path,
-        joint_names=np.array(G1_23DOF.joint_names),
-        root_pos=motion.root_pos,
-        root_quat=motion.root_quat,
-        joint_pos=motion.joint_pos,
-    )
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except OSError as error:
+        problem = str(error.strerror)
+    else:
+        if done.returncode == 0:
+            return done.stdout
+        problem = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    print(f"bench_mjlab: error: {command[0]}: {problem}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def _mjlab(args: argparse.Namespace) -> None:
@@ -113,7 +100,7 @@ def _mjlab(args: argparse.Namespace) -> None:
     configure_torch_backends()
     config, agent = load_env_cfg(TASK), load_rl_cfg(TASK)
     config.scene.num_envs = args.envs
-    config.commands["motion"].motion_file = str(given.with_name("mjlab.npz"))
+    config.commands["motion"].motion_file = str(result.with_suffix(".npz"))
     _for_mjlab(given, Path(config.commands["motion"].motion_file))
     agent.logger, agent.upload_model = "tensorboard", False
     env = RslRlVecEnvWrapper(ManagerBasedRlEnv(cfg=config, device=args.device), clip_actions=agent.clip_actions)

@@ -58,16 +58,18 @@ def believed_path(
 def main() -> int:
     """Print a table, or JSON; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--policy", metavar="P", help="policy, *.onnx, or a shipped one's name")
+    parser.add_argument("--policy", default="student", metavar="P", help="policy, *.onnx, or a shipped one's name")
     parser.add_argument("--motions", nargs="+", metavar="PATH", help="motions, folders, or shipped names (all shipped)")
     parser.add_argument("--rollouts", type=int, default=4, metavar="N", help="of each motion (4)")
     parser.add_argument("--noise", choices=sorted(NOISE_LEVELS), default="paper", help="(paper)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
+    if args.rollouts < 1:
+        parser.error("--rollouts must be at least 1")
     robot = G1_23DOF
     try:
         motions = find_motions(args.motions)
-        policy = load_policy(find_policy(args.policy or "student"), robot)
+        policy = load_policy(find_policy(args.policy), robot)
         plans = {path.stem: plan(robot, load_motion(path, robot)) for path in motions}
     except GenMimicError as error:
         print(f"bench_odometry: error: {error}", file=sys.stderr)
@@ -89,6 +91,9 @@ def main() -> int:
             way = float(np.linalg.norm(np.diff(smooth, axis=0), axis=1).sum())
             error = float(np.linalg.norm(believed[-1] - true[-1]))
             rows.append({"motion": name, "way_m": way, "error_m": error, "seconds": len(true) / 50.0})
+    if not rows:
+        print("bench_odometry: error: every rollout fell, nothing is left to measure", file=sys.stderr)
+        return 2
     walked = [row["error_m"] / row["way_m"] for row in rows if row["way_m"] >= WALKED_M]
     total = {
         "rollouts": len(rows), "median_error_cm": 100.0 * float(np.median([row["error_m"] for row in rows])),

@@ -155,7 +155,11 @@ def build_parser() -> Parser:
         "--level", type=float, default=0.0, metavar="X", help="of randomisation and pushes, 0 to 1 (0)"
     )
     evaluate.add_argument(
-        "--follow", type=float, default=0.0, metavar="S", help="let the goal's place follow the robot (0: it stays)"
+        "--follow",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="let the goal's place follow the robot, but for a student with odometry (0: it stays)",
     )
     evaluate.add_argument(
         "--corrupt", nargs="+", default=[], metavar="KIND[:STRENGTH]",

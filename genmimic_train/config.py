@@ -13,7 +13,7 @@ import yaml
 
 from genmimic.check.corrupt import KINDS
 from genmimic.core.errors import ConfigError, InputFileError
-from genmimic.core.observation import GOAL_FRAMES, HEADING_FRAME
+from genmimic.core.observation import GOAL_FRAMES
 from genmimic.core.randomization import Randomization
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class EnvConfig:
         """Return the time constant with which the goal's place follows the robot; 0: it stays."""
         if not with_student:
             return self.teacher_follow_s
-        return self.student_follow_s if GOAL_FRAMES[self.goal_frame] == HEADING_FRAME else 0.0
+        return self.student_follow_s if self.goal_frame == "heading" else 0.0
 
 
 @dataclass(frozen=True)
