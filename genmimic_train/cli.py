@@ -711,6 +711,7 @@ def _report(iteration: int, samples: int, figures: dict[str, float]) -> None:
         ("loss/imitation", "loss {:.4f}"),
         ("train/std", "std {:.2f}"),
         ("train/level", "level {:.2f}"),
+        ("train/assist", "held {:.2f}"),
         ("speed/samples_per_s", "{:.0f}/s"),
     )
     text = "  ".join(form.format(figures[key]) for key, form in keys if key in figures)

@@ -110,6 +110,37 @@ class CorruptionConfig:
 
 
 @dataclass(frozen=True)
+class AssistConfig:
+    """A hand that holds the pelvis while a teacher learns to move over ground, and lets go as it succeeds.
+
+    A spring and a damper pull the root to where and how the goal's stands, as strongly as ``level`` of the run says: it starts at
+    ``start_level``, shrinks while few episodes fall, and ends at 0. No part of the paper.
+    """
+
+    start_level: float = 0.0
+    """0 switches it off; 1 carries the robot like a puppet."""
+    frequency_hz: float = 1.5
+    """Natural frequency of the spring at level 1, damped critically."""
+    max_force: float = 150.0
+    """In N; the robot weighs 340."""
+    max_torque: float = 60.0
+    """In N m."""
+    rate: float = 0.01
+    """By which share the level shrinks, or half of that grows, in an iteration."""
+
+    @property
+    def on(self) -> bool:
+        return self.start_level > 0.0
+
+    def __post_init__(self) -> None:
+        _check(0.0 <= self.start_level <= 1.0, "env.assist.start_level", self.start_level, "0 to 1")
+        _check(0.0 < self.frequency_hz <= 5.0, "env.assist.frequency_hz", self.frequency_hz, "above 0, up to 5")
+        _check(self.max_force >= 0.0, "env.assist.max_force", self.max_force, "0 or more")
+        _check(self.max_torque >= 0.0, "env.assist.max_torque", self.max_torque, "0 or more")
+        _check(0.0 < self.rate < 0.5, "env.assist.rate", self.rate, "above 0, below 0.5")
+
+
+@dataclass(frozen=True)
 class EnvConfig:
     """The task. Rates from paper 5.1 and B.1."""
 
@@ -145,6 +176,7 @@ class EnvConfig:
     randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
+    assist: AssistConfig = field(default_factory=AssistConfig)
 
     def __post_init__(self) -> None:
         _check(self.num_envs >= 1, "env.num_envs", self.num_envs, "at least 1")

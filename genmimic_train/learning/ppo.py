@@ -131,6 +131,7 @@ def train_teacher(
             if state["failures"].shape == env.library.failures.shape:  # else the run goes on with other motions
                 env.library.failures.copy_(state["failures"])
             env.level = state["level"]
+            env.assist = state.get("assist", env.assist)
     elif config.ppo.warm_start:
         warm_start(ppo.get_policy(), env)
         if world.size > 1:
@@ -148,6 +149,7 @@ def train_teacher(
                 "samples": done_samples,
                 "failures": env.library.failures.cpu(),
                 "level": env.level,
+                "assist": env.assist,
                 "exact": here,
             }
         )
@@ -195,6 +197,8 @@ def train_teacher(
                     "speed/collect_per_s": per_iteration / (collected - began),
                     "speed/samples_per_s": per_iteration / (ended - began),
                 }
+                if env.cfg.assist.on:
+                    figures["train/assist"] = env.assist
                 if writer is not None:
                     for name, value in figures.items():
                         writer.add_scalar(name, value, done_samples)

@@ -91,5 +91,9 @@ class Simulator(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put all robots into a `state_dict` of the same backend and size; the future is then the same, bit for bit."""
 
-    def step(self, joint_target: torch.Tensor) -> torch.Tensor:
-        """Advance by the given substeps; return which states went bad. Shapes (N, substeps, J), (N,)."""
+    def step(self, joint_target: torch.Tensor, root_wrench: torch.Tensor | None = None) -> torch.Tensor:
+        """Advance by the given substeps; return which states went bad. Shapes (N, substeps, J), (N,).
+
+        ``root_wrench`` (N, 6) acts on the root all the while: force along the world's axes in N, torque about the root's
+        origin along its own axes in N m.
+        """

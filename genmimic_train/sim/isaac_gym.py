@@ -124,16 +124,22 @@ class IsaacGymSimulator:
         every = torch.arange(self.num_envs, device=self.device)
         self.reset(every, state["qpos"], state["qvel"])
 
-    def step(self, joint_target: torch.Tensor) -> torch.Tensor:
+    def step(self, joint_target: torch.Tensor, root_wrench: torch.Tensor | None = None) -> torch.Tensor:
         self._prepare()
         self._apply_writes()
         gym, sim = self._gym, self._sim
+        if root_wrench is not None:
+            self._hold(root_wrench)
         for target in joint_target.repeat_interleave(_STEPS_PER_SUBSTEP, 1).unbind(1):
             position, velocity = self._dof[..., 0][:, self._dof_of_joint], self._dof[..., 1][:, self._dof_of_joint]
             torque = self._kp_now * (target - position) - self._kd_now * velocity
             torque = self._strength * torch.maximum(torch.minimum(torque, self._effort), -self._effort)
             self._torque[:, self._dof_of_joint] = torque
             gym.set_dof_actuation_force_tensor(sim, self._gymtorch.unwrap_tensor(self._torque))
+            if root_wrench is not None:  # lasts for one step
+                unwrap = self._gymtorch.unwrap_tensor
+                forces, moments = unwrap(self._body_force), unwrap(self._body_moment)
+                gym.apply_rigid_body_force_tensors(sim, forces, moments, self._gymapi.ENV_SPACE)
             gym.simulate(sim)
             if self.device == "cpu":
                 gym.fetch_results(sim, True)
@@ -151,6 +157,13 @@ class IsaacGymSimulator:
         return bad
 
     # Isaac Gym -----------------------------------------------------------------------------------
+    def _hold(self, root_wrench: torch.Tensor) -> None:
+        """Write ``root_wrench`` (N, 6) as what PhysX takes: force at the centre of mass, and moment, along the world's axes."""
+        pelvis, quat = self._body_of_link[0], self.qpos[:, 3:7]
+        force, torque_b = root_wrench[:, :3], root_wrench[:, 3:]
+        self._body_force[:, pelvis] = force
+        self._body_moment[:, pelvis] = quat_rotate(quat, torque_b) - cross(quat_rotate(quat, self._com), force)
+
     def _sim_params(self, on_gpu: bool) -> Any:
         gymapi = self._gymapi
         params = gymapi.SimParams()
@@ -244,6 +257,8 @@ class IsaacGymSimulator:
         gym.refresh_dof_state_tensor(sim)
         gym.refresh_net_contact_force_tensor(sim)
         self._torque = torch.zeros(self.num_envs, self._robot.num_joints, device=self.device)
+        self._body_force = torch.zeros(self.num_envs, self._num_bodies, 3, device=self.device)
+        self._body_moment = torch.zeros_like(self._body_force)
 
     def _write(self, env_idx: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """Put states into our tensors; `_apply_writes` hands them over before the next step."""

@@ -117,12 +117,18 @@ class MujocoCpuSimulator:
         self._foot_force = state["foot_force"].clone().to(self.device)
         self._refresh()
 
-    def step(self, joint_target: torch.Tensor) -> torch.Tensor:
+    def step(self, joint_target: torch.Tensor, root_wrench: torch.Tensor | None = None) -> torch.Tensor:
         substeps = joint_target.shape[1]
+        spec = mujoco.mjtState.mjSTATE_CTRL.value
         control = np.zeros((self.num_envs, substeps, self._nu))
         control[:, :, self._actuator] = joint_target.cpu().numpy()
+        if root_wrench is not None:
+            spec |= mujoco.mjtState.mjSTATE_QFRC_APPLIED.value
+            applied = np.zeros((self.num_envs, substeps, self._nv))
+            applied[:, :, :6] = root_wrench.cpu().numpy()[:, None]
+            control = np.concatenate([control, applied], -1)
         start_time = self._state[:, 0].copy()
-        states, sensors = self._pool.rollout(self._models, self._data, self._state, control)
+        states, sensors = self._pool.rollout(self._models, self._data, self._state, control, control_spec=spec)
         self._state = states[:, -1].copy()
         # MuJoCo resets a bad state silently, which shows as time running backwards.
         bad = (self._state[:, 0] < start_time + 0.5 * substeps * self.timestep_s) | ~np.isfinite(self._state).all(-1)

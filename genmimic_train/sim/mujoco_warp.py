@@ -75,7 +75,7 @@ class MujocoWarpSimulator:
         self._too_many = int(overflow.NEFC | overflow.BROADPHASE | overflow.NARROWPHASE)
 
         data = self._data
-        views = ("qpos", "qvel", "qacc_warmstart", "sensordata", "overflow")
+        views = ("qpos", "qvel", "qacc_warmstart", "qfrc_applied", "sensordata", "overflow")
         self._view = {name: wp.to_torch(getattr(data, name)) for name in views}
         self._param = {name: wp.to_torch(getattr(self._model, name)) for name in _BATCHED}
         self._qpos0 = self._tensor(base.qpos0)
@@ -156,11 +156,16 @@ class MujocoWarpSimulator:
         self._foot_force = state["foot_force"].clone().to(self.device)
         self._read()
 
-    def step(self, joint_target: torch.Tensor) -> torch.Tensor:
+    def step(self, joint_target: torch.Tensor, root_wrench: torch.Tensor | None = None) -> torch.Tensor:
         substeps = joint_target.shape[1]
         if self._control is None or len(self._control) != substeps:
             self._prepare(substeps)
         self._control[:, :, self._actuator] = joint_target.transpose(0, 1)  # type: ignore[index]
+        applied = self._view["qfrc_applied"][:, :6]
+        if root_wrench is not None:
+            applied.copy_(root_wrench)
+        else:
+            applied.zero_()
         self._view["overflow"].zero_()
         if self._graph is None:
             with self._wp.ScopedDevice(self._wp_device):

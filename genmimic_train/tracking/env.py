@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -31,10 +32,12 @@ from genmimic.core.odometry import lag_excess, start_odometry, step_odometry
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.rotation import (
     heading,
+    quat_conjugate,
     quat_from_heading,
     quat_multiply,
     quat_rotate,
     quat_rotate_inverse,
+    quat_to_rotation_vector,
     rotate_heading,
     wrap_angle,
 )
@@ -46,6 +49,8 @@ from genmimic_train.tracking.motions import MotionLibrary
 from genmimic_train.tracking.rewards import REWARDS, RewardInput
 
 _CONTACT_N = 1.0
+_TURNING_INERTIA = 1.5
+"""kg m^2: about what the standing robot has round its pelvis, sideways; upright axis less."""
 
 
 class TrackingEnv(VecEnv):
@@ -76,6 +81,7 @@ class TrackingEnv(VecEnv):
         self.with_student = with_student
         self._follow_s = config.follow_s(with_student)
         self._with_odometry = with_student and config.goal_frame == "odometry"
+        self.assist = 0.0 if with_student else config.assist.start_level
         self.level = min(config.randomization.start_level, config.randomization.level)
         low, high = config.student_noise if with_student else (config.teacher_noise, config.teacher_noise)
         self.noise: ObservationNoise = PAPER_NOISE if high > 0.0 else NO_NOISE
@@ -146,7 +152,7 @@ class TrackingEnv(VecEnv):
         control = torch.where(late, last_target[:, None, :], self._target[:, None, :])
 
         self._push()
-        bad = self.sim.step(control)
+        bad = self.sim.step(control, self._assistance())
         self.episode_length_buf += 1
         self.frame = torch.minimum(self.frame + 1, self._clip_end - 1)
         self._read_state()
@@ -198,6 +204,7 @@ class TrackingEnv(VecEnv):
             "groups": {name: values.clone() for name, values in self._obs.items()},
             "sim": self.sim.state_dict(),
             "level": self.level,
+            "assist": self.assist,
             "failures": self.library.failures.clone(),
             "generator": self._generator.get_state(),
             "episode_length": self.episode_length_buf.clone(),
@@ -249,6 +256,7 @@ class TrackingEnv(VecEnv):
         self._sums = {name: values.clone().to(device) for name, values in state["sums"].items()}
         self.episode_length_buf = state["episode_length"].clone().to(device)
         self.level = state["level"]
+        self.assist = state.get("assist", self.assist)  # runs from before there was any have none
         self.library.failures.copy_(state["failures"])
         self._generator.set_state(state["generator"])
         if self._with_odometry:
@@ -602,8 +610,35 @@ class TrackingEnv(VecEnv):
             velocity = self.level * (low + self._rand(len(idx), 2) * (high - low))
             self.sim.set_root_velocity_xy(idx, velocity)
 
+    def _assistance(self) -> torch.Tensor | None:
+        """Return the wrench that helps each root along, as `Simulator.step` takes it, or None. Shape (N, 6)."""
+        if self.assist <= 0.0:
+            return None
+        config = self.cfg.assist
+        library, frames = self.library, self.frame
+        goal_pos, goal_quat = self._goal_root(frames)
+        velocity = rotate_heading(self._place_yaw, library.root_lin_vel[frames]) - self.sim.qvel[:, :3]
+        turning_w = rotate_heading(self._place_yaw, library.root_ang_vel[frames])
+        rate = 2.0 * math.pi * config.frequency_hz
+        force = self.robot.mass * (rate**2 * (goal_pos - self._root_pos) + 2.0 * rate * velocity)
+        error = quat_to_rotation_vector(quat_multiply(quat_conjugate(self._root_quat), goal_quat))
+        turning = quat_rotate_inverse(self._root_quat, turning_w) - self._ang_vel_b
+        torque = _TURNING_INERTIA * (rate**2 * error + 2.0 * rate * turning)
+        wrench = torch.cat([_shorten(force, config.max_force), _shorten(torque, config.max_torque)], -1)
+        return self.assist * wrench
+
     def adapt_level(self, fell: float, step: float = 0.004, few: float = 0.4, many: float = 0.65) -> None:
-        """Move the strength of the randomisation: up while ``fell``, the share of episodes, is small."""
+        """Move the strength of the randomisation: up while ``fell``, the share of episodes, is small.
+
+        While a teacher is still held (`AssistConfig`), success loosens the hold first.
+        """
+        if self.assist > 0.0:
+            rate = self.cfg.assist.rate
+            if fell < few:
+                self.assist = self.assist * (1.0 - rate) if self.assist > 0.02 else 0.0
+            elif fell > many:
+                self.assist = min(self.assist * (1.0 + 0.5 * rate), self.cfg.assist.start_level)
+            return
         limit = self.cfg.randomization.level
         start = min(self.cfg.randomization.start_level, limit)
         if fell < few:
@@ -630,3 +665,8 @@ class TrackingEnv(VecEnv):
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.tensor(values.tolist(), dtype=torch.float32, device=self.device)
+
+
+def _shorten(vector: torch.Tensor, limit: float) -> torch.Tensor:
+    """Return ``vector`` (..., 3), shortened to ``limit`` where it is longer."""
+    return vector * (limit / vector.norm(dim=-1, keepdim=True).clamp(min=1e-9)).clamp(max=1.0)

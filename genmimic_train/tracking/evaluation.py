@@ -143,6 +143,7 @@ def judged(config: EnvConfig, noise: float, level: float, follow_s: float) -> En
     return replace(
         config,
         corruption=replace(config.corruption, share=0.0),
+        assist=replace(config.assist, start_level=0.0),
         student_noise=(noise, noise),
         teacher_noise=noise,
         student_follow_s=follow_s,

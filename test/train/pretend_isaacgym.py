@@ -26,6 +26,7 @@ class Gym:
         self.friction: dict[int, float] = {}
         self.bodies: list[list[Any]] = []
         self.torques: list[torch.Tensor] = []
+        self.pulls: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.prepared = False
 
     # set-up
@@ -126,6 +127,10 @@ class Gym:
     def set_dof_actuation_force_tensor(self, sim: Gym, values: torch.Tensor) -> None:
         self.torques.append(values.clone())
 
+    def apply_rigid_body_force_tensors(self, sim: Gym, forces: Any, moments: Any, space: str) -> None:
+        assert space == "env" and forces.shape == moments.shape == (len(self.bodies), len(self.links), 3)
+        self.pulls.append((forces.clone(), moments.clone()))
+
     def simulate(self, sim: Gym) -> None:
         for name, (values, idx) in self.writes.items():
             getattr(self, f"true_{name}")[idx] = values[idx]
@@ -152,6 +157,7 @@ def modules() -> dict[str, Any]:
     gymapi.SimParams, gymapi.Vec3 = params, Vec3
     gymapi.PlaneParams = gymapi.AssetOptions = gymapi.Transform = types.SimpleNamespace
     gymapi.SIM_PHYSX, gymapi.UP_AXIS_Z, gymapi.DOF_MODE_EFFORT = "physx", "z", 3
+    gymapi.ENV_SPACE = "env"
     gymtorch: Any = types.ModuleType("isaacgym.gymtorch")
     gymtorch.wrap_tensor = gymtorch.unwrap_tensor = lambda values: values
     package: Any = types.ModuleType("isaacgym")

@@ -62,6 +62,35 @@ def test_terminates_when_far_from_the_goal(make_env):
     assert done.all() and extras["time_outs"].sum() == 0
 
 
+def test_assistance_pulls_to_the_goal_and_ends_with_success(make_env):
+    """Shifted aside and turned, a robot is pulled and turned back, no harder than is allowed; success lets go."""
+    quiet = ("env.randomization.start_level=0.0", "env.randomization.level=0.0", "env.mirror_motions=false")
+    held = make_env(*quiet, "env.assist.start_level=0.5", "env.assist.max_force=100", "env.assist.max_torque=20")
+    held._place_xy[0] += torch.tensor([0.01, -0.02, 0.0])
+    held._place_xy[1, 0] += 5.0
+    held._place_yaw[2] += 0.05
+    held._place_yaw[3] += 3.0
+    near = make_env(*quiet, "env.assist.start_level=0.5")._assistance()
+    pull = held._assistance() - near  # all begin with another small error
+    stiffness = 0.5 * G1_23DOF.mass * (2.0 * np.pi * 1.5) ** 2
+    assert pull[0, :2].numpy() == pytest.approx([0.01 * stiffness, -0.02 * stiffness], rel=0.05)
+    assert held._assistance()[1, :3].norm().item() == pytest.approx(50.0, rel=1e-4)
+    assert pull[2, 5] > 1.0 > 20.0 * pull[2, :2].abs().max()
+    assert held._assistance()[3, 3:].norm().item() == pytest.approx(10.0, rel=1e-4)
+
+    for fell, expected in ((0.9, 0.5), (0.5, 0.5), (0.1, 0.495)):
+        held.adapt_level(fell)
+        assert held.assist == pytest.approx(expected) and held.level == 0.0
+    saved = held.state_dict()
+    held.adapt_level(0.9)
+    assert 0.495 < held.assist < 0.5
+    assert held.load_state_dict(saved) and held.assist == pytest.approx(0.495)
+    for _ in range(400):
+        held.adapt_level(0.1)
+    assert held.assist == 0.0 and held._assistance() is None
+    assert make_env(*quiet, "env.assist.start_level=0.5", with_student=True).assist == 0.0
+
+
 def test_the_goal_of_a_student_with_odometry_does_not_follow_the_robot(make_env):
     """Only one that cannot see its place is spared the way back; odometry moves goals by its own error alone."""
     quiet = ("env.student_noise=[0.0,0.0]", "env.randomization.start_level=0.0", "env.randomization.level=0.0")

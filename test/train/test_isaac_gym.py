@@ -13,6 +13,7 @@ import torch
 
 from genmimic.core.errors import ConfigError
 from genmimic.core.robot import G1_23DOF
+from genmimic.core.rotation import quat_rotate
 from genmimic_train.cli import main
 from genmimic_train.config import SimConfig
 from genmimic_train.sim import Domain, make_simulator
@@ -81,6 +82,23 @@ def test_torque_is_equation_5_with_each_robots_own_numbers(made):
     expected = torch.tensor([1.0, 0.5, 1.0])[:, None] * demand.clamp(-effort, effort)
     assert torch.allclose(gym.torques[0][:, order], expected, atol=1e-3)
     assert (gym.torques[5][1, order].abs() <= 0.5 * effort + 1e-4).all()
+
+
+def test_a_wrench_at_the_root_is_force_and_moment_at_its_centre_of_mass(made):
+    sim, gym = made
+    qpos, qvel = state()
+    sim.reset(EVERY, qpos, qvel)
+    wrench = torch.randn(COUNT, 6)
+    sim.step(qpos[:, None, 7:], wrench)
+    assert len(gym.pulls) == 5  # each lasts 1 ms
+    force, moment = (values[:, gym.links.index("pelvis")] for values in gym.pulls[0])
+    assert torch.equal(force, wrench[:, :3])
+    lever = quat_rotate(qpos[:, 3:7], torch.tensor(G1_23DOF.links[0].com).float().expand(COUNT, 3))
+    about_root = moment + torch.linalg.cross(lever, force)
+    assert torch.allclose(about_root, quat_rotate(qpos[:, 3:7], wrench[:, 3:]), atol=1e-4)
+    assert sum(values.abs().sum() for values in gym.pulls[0]) == pytest.approx(float((force.abs() + moment.abs()).sum()))
+    sim.step(qpos[:, None, 7:])
+    assert len(gym.pulls) == 5
 
 
 def test_masses_are_those_of_the_first_draw_and_it_says_so(made):

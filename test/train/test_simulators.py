@@ -53,6 +53,16 @@ def drawn_domain(count: int = COUNT, seed: int = 3) -> Domain:
     )  # fmt: skip
 
 
+def centre_velocity(sim: Simulator, env: int) -> torch.Tensor:
+    """Velocity of the centre of mass, in m/s. Shape (3,)."""
+    model = build_model(G1_23DOF, tether=False, visuals=False, fall_contact=False)
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:] = sim.qpos[env], sim.qvel[env]
+    mujoco.mj_forward(model, data)
+    mujoco.mj_subtreeVel(model, data)
+    return torch.tensor(data.subtree_linvel[1], dtype=torch.float32)
+
+
 def test_agrees_with_plain_mujoco(make_sim):
     """Ten control steps with random targets; Warp rounds to single precision at each of its 40."""
     sim = make_sim(3)
@@ -126,6 +136,26 @@ def test_a_target_acts_in_its_substep(make_sim):
     sim.step(control)
     travelled = sim.qpos[:, 7 + arm] - standing(1)[0, 7 + arm]
     assert travelled[0] > 2.0 * travelled[1] > 0.0
+
+
+def test_a_wrench_acts_on_the_root_of_its_robot_for_one_step(make_sim):
+    """In the air, joints held: the momentum that it gives is force times time, and a torque turns about its axis."""
+    sim = make_sim(COUNT)
+    sim.reset(EVERY, standing(height=1.0), torch.zeros(COUNT, 29))
+    control = torch.tensor(G1_23DOF.default_joint_pos, dtype=torch.float32).repeat(COUNT, 4, 1)
+    wrench = torch.zeros(COUNT, 6)
+    wrench[1, :3] = torch.tensor([60.0, -30.0, 90.0])
+    wrench[2, 5] = 10.0
+    sim.step(control, wrench)
+    pulled, still = sim.qvel[1], sim.qvel[0]
+    momentum = G1_23DOF.mass * (centre_velocity(sim, 1) - centre_velocity(sim, 0))
+    assert torch.allclose(momentum, 0.02 * wrench[1, :3], atol=0.02)
+    assert not torch.equal(pulled, still) and torch.equal(still, sim.qvel[3])
+    assert sim.qvel[2, 5] > 0.1 and sim.qvel[2, 5] > 5.0 * sim.qvel[2, 3:5].abs().max()
+    before = centre_velocity(sim, 1)
+    sim.step(control)
+    fall = torch.tensor([0.0, 0.0, -9.81 * 0.02])
+    assert torch.allclose(centre_velocity(sim, 1) - before, fall, atol=2e-3)
 
 
 def test_torque_is_limited_by_the_motor(make_sim):
