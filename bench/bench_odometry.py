@@ -86,7 +86,7 @@ def main() -> int:
             if done.fell_at_s is not None:
                 continue
             true = done.trajectory["root_pos"][:, :2]
-            believed = believed_path(robot, done.trajectory, noise.keypoint_pos_b, np.random.default_rng(number))
+            believed = believed_path(robot, done.trajectory, noise.sole_pos, np.random.default_rng(number))
             smooth = true[::10]  # a fifth of a second: sway is no way
             way = float(np.linalg.norm(np.diff(smooth, axis=0), axis=1).sum())
             error = float(np.linalg.norm(believed[-1] - true[-1]))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -108,14 +109,14 @@ class TrackingController:
         """Follow the robot's own movement; the first time it is believed to stand where the goal is."""
         robot = self._robot
         soles = sole_positions(robot, np.zeros(3), state.base_quat_w, state.joint_pos)
-        soles = self._noisy(soles, self._noise.keypoint_pos_b)
+        soles = self._noisy(soles, self._noise.sole_pos)
         if self._odometry is None:
             self._odometry = start_odometry(goal.root_pos[:2], soles)
             return
         now = step_odometry(self._odometry, soles)
         pos = now.pos.copy()
         pos[:2] += lag_excess(pos[:2], goal.root_pos[:2])
-        self._odometry = Odometry(pos, now.sole_pos)
+        self._odometry = replace(now, pos=pos)
 
     def step(self, now_ns: int, state: RobotState, goal: Goal) -> JointCommand:
         """Return the command for this control step; the action is kept for the next observation.

@@ -94,6 +94,6 @@ class Simulator(Protocol):
     def step(self, joint_target: torch.Tensor, root_wrench: torch.Tensor | None = None) -> torch.Tensor:
         """Advance by the given substeps; return which states went bad. Shapes (N, substeps, J), (N,).
 
-        ``root_wrench`` (N, 6) acts on the root all the while: force along the world's axes in N, torque about the root's
-        origin along its own axes in N m.
+        ``root_wrench`` (N, 6) acts on the root all the while: force at its origin along the world's axes in N, torque
+        along its own axes in N m.
         """

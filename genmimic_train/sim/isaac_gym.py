@@ -158,7 +158,7 @@ class IsaacGymSimulator:
 
     # Isaac Gym -----------------------------------------------------------------------------------
     def _hold(self, root_wrench: torch.Tensor) -> None:
-        """Write ``root_wrench`` (N, 6) as what PhysX takes: force at the centre of mass, and moment, along the world's axes."""
+        """Write ``root_wrench`` (N, 6) as PhysX takes it: force and moment at the centre of mass, world axes."""
         pelvis, quat = self._body_of_link[0], self.qpos[:, 3:7]
         force, torque_b = root_wrench[:, :3], root_wrench[:, 3:]
         self._body_force[:, pelvis] = force
