@@ -2,10 +2,14 @@
 """How far leg odometry drifts from where a simulated robot really went, for the path it went.
 
     python bench/bench_odometry.py [--policy P] [--motions PATH ...] [--rollouts 4] [--noise {none,paper}] [--json]
+    python bench/bench_odometry.py --recorded --motions PATH ...
 
 A policy plays each motion in simulation; odometry then reads the joints and orientation that were recorded, with or
-without Table 8's noise on the sole points, and is compared with the simulator's pelvis. Rollouts that fall are left
+without noise on the sole points, and is compared with the simulator's pelvis. Rollouts that fall are left
 out: nobody asks a robot on the floor where it stands. Heading is the IMU's, and so has no drift of its own here.
+
+With ``--recorded`` the motions themselves are what a robot did: another controller's walk, say, kept as a motion file.
+Each window of four seconds in which the pelvis goes 0.8 m or further counts once.
 """
 
 from __future__ import annotations
@@ -20,13 +24,16 @@ import numpy as np
 from genmimic.cli.evaluate import find_motions
 from genmimic.core.errors import GenMimicError
 from genmimic.core.kinematics import sole_positions
-from genmimic.core.motion import load_motion
+from genmimic.core.motion import Motion, load_motion
 from genmimic.core.noise import NOISE_LEVELS
 from genmimic.core.odometry import start_odometry, step_odometry
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.evaluate.rollout import plan, rollout, rollout_seed
 from genmimic.policy import find_policy, load_policy
 from genmimic.sim.simulated_g1 import SimulatedG1
+
+WINDOW_S, WINDOW_WALKED_M = 4.0, 0.8
+"""A stretch of a recorded walk, and the way from which on it counts."""
 
 WALKED_M = 1.0
 """A path of at least this counts for the share of the way: of a robot that stands, any share is noise."""
@@ -55,11 +62,49 @@ def believed_path(
     return np.array(path)
 
 
+def way_of(path: np.ndarray) -> float:
+    """Return the length of ``path`` (T, 2) at 50 Hz, in m, without sway: from one fifth of a second to the next."""
+    return float(np.linalg.norm(np.diff(path[::10], axis=0), axis=1).sum())
+
+
+def judge_recorded(robot: Robot, motions: dict[str, Motion], sigma_m: float, as_json: bool) -> int:
+    """Print how far odometry is off in the windows of each motion; return the exit code."""
+    rows: list[dict[str, Any]] = []
+    window = round(50 * WINDOW_S)
+    for number, (name, motion) in enumerate(motions.items()):
+        trajectory = {"joint_pos": motion.joint_pos, "root_pos": motion.root_pos, "root_quat": motion.root_quat}
+        true = motion.root_pos[:, :2]
+        believed = believed_path(robot, trajectory, sigma_m, np.random.default_rng(number))
+        for start in range(0, len(true) - window, window):
+            way = way_of(true[start : start + window + 1])
+            if way >= WINDOW_WALKED_M:
+                error = believed[start + window] - believed[start] - (true[start + window] - true[start])
+                rows.append({"motion": name, "start_s": start / 50.0, "way_m": way, "error_m": float(np.hypot(*error))})
+    if not rows:
+        print(f"bench_odometry: error: no {WINDOW_S:g} s of these motions go {WINDOW_WALKED_M} m", file=sys.stderr)
+        return 2
+    shares = [row["error_m"] / row["way_m"] for row in rows]
+    total = {
+        "windows": len(rows), "way_m": sum(row["way_m"] for row in rows),
+        "median_share_of_way": float(np.median(shares)), "p90_share_of_way": float(np.percentile(shares, 90)),
+    }  # fmt: skip
+    if as_json:
+        print(json.dumps({"sigma_m": sigma_m, "total": total, "windows": rows}, indent=1))
+        return 0
+    for name in motions:
+        own = [row["error_m"] / row["way_m"] for row in rows if row["motion"] == name]
+        if own:
+            print(f"{name[:60]:<60} {len(own):3d} windows  {100.0 * float(np.median(own)):5.1f} % of the way")
+    print(json.dumps(total))
+    return 0
+
+
 def main() -> int:
     """Print a table, or JSON; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--policy", default="student", metavar="P", help="policy, *.onnx, or a shipped one's name")
     parser.add_argument("--motions", nargs="+", metavar="PATH", help="motions, folders, or shipped names (all shipped)")
+    parser.add_argument("--recorded", action="store_true", help="judge the motions as they are, none is simulated")
     parser.add_argument("--rollouts", type=int, default=4, metavar="N", help="of each motion (4)")
     parser.add_argument("--noise", choices=sorted(NOISE_LEVELS), default="paper", help="(paper)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -69,6 +114,9 @@ def main() -> int:
     robot = G1_23DOF
     try:
         motions = find_motions(args.motions)
+        if args.recorded:
+            recorded = {path.stem: load_motion(path, robot) for path in motions}
+            return judge_recorded(robot, recorded, NOISE_LEVELS[args.noise].sole_pos, args.json)
         policy = load_policy(find_policy(args.policy), robot)
         plans = {path.stem: plan(robot, load_motion(path, robot)) for path in motions}
     except GenMimicError as error:
@@ -87,8 +135,7 @@ def main() -> int:
                 continue
             true = done.trajectory["root_pos"][:, :2]
             believed = believed_path(robot, done.trajectory, noise.sole_pos, np.random.default_rng(number))
-            smooth = true[::10]  # a fifth of a second: sway is no way
-            way = float(np.linalg.norm(np.diff(smooth, axis=0), axis=1).sum())
+            way = way_of(true)
             error = float(np.linalg.norm(believed[-1] - true[-1]))
             rows.append({"motion": name, "way_m": way, "error_m": error, "seconds": len(true) / 50.0})
     if not rows:

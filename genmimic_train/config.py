@@ -113,8 +113,8 @@ class CorruptionConfig:
 class AssistConfig:
     """A hand that holds the pelvis while a teacher learns to move over ground, and lets go as it succeeds.
 
-    A spring and a damper pull the root to the goal's place, attitude and velocities, as strongly as the run's level says,
-    which starts at ``start_level``, shrinks while few episodes fall, and ends at 0. No part of the paper.
+    A spring and a damper pull the root to the goal's place, attitude and velocities, as strongly as the run's level
+    says, which starts at ``start_level``, shrinks while few episodes fall, and ends at 0. No part of the paper.
     """
 
     start_level: float = 0.0

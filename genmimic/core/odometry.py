@@ -4,9 +4,10 @@
 The pelvis moves as far as the standing foot moves backwards under it. Each sole point is a witness to the pelvis's
 velocity, true if it stands. Those are believed that are low and that tell what the estimate of the velocity expects: a
 swinging foot that has hardly left the floor tells of a pelvis that flies backwards, and is not heard. What the believed
-ones tell moves the pelvis and corrects the velocity. How far they disagree measures the noise of joints and IMU, which widens the gate and smooths the points. Weights are smooth throughout, so that weight shifts from foot to
-foot, or along a rolling sole, without a switch; a foot that stands still does not drift, since its steps back and forth
-cancel. An error comes from feet that slip and from moments without contact.
+ones tell moves the pelvis and corrects the velocity. How far they disagree measures the noise of joints and IMU, which
+widens the gate and smooths the points. Weights are smooth throughout, so that weight shifts from foot to foot, or along
+a rolling sole, without a switch; a foot that stands still does not drift, since its steps back and forth cancel. An
+error comes from feet that slip and from moments without contact.
 
 One implementation over NumPy (robot, simulation) and torch (training). No clock: one step is one control period.
 """

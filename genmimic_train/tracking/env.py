@@ -52,7 +52,7 @@ _CONTACT_N = 1.0
 _TURNING_INERTIA = 1.5
 """kg m^2: rather less than the standing robot has, for its legs give way; 3 shook it."""
 _LOOSEN_BELOW, _TIGHTEN_ABOVE = 0.6, 0.85
-"""Share of episodes that fall: a held robot that explores falls often, and at 0.4 a hold of 0.18 stayed for 2 M samples."""
+"""Share of episodes that fall: a held robot that explores falls often; at 0.4 a hold of 0.18 stayed for 2 M samples."""
 
 
 class TrackingEnv(VecEnv):

@@ -102,7 +102,7 @@ def test_the_goal_of_a_student_with_odometry_does_not_follow_the_robot(make_env)
         env.step(env.reference_action())
         moved[frame] = (env._place_xy - before)[:, 0]
     assert moved["heading"].numpy() == pytest.approx(-0.3 * 0.02, abs=2e-3)
-    assert moved["odometry"].numpy() == pytest.approx(0.0, abs=2e-3)
+    assert moved["odometry"].numpy() == pytest.approx(0.0, abs=3e-3)
 
 
 def test_mirrored_world_gives_mirrored_observation_and_reward(make_env, arm_motion):
