@@ -95,9 +95,10 @@ def build_parser() -> Parser:
     )
     dataset.add_argument("--test-share", type=float, default=0.1, metavar="X", help="part of the clips held back (0.1)")
     dataset.add_argument("--gestures", type=int, default=0, metavar="N", help="add N gestures of each style (0)")
+    dataset.add_argument("--walks", type=int, default=0, metavar="N", help="add N walks of each style (0)")
     dataset.add_argument("--composites", type=int, default=0, metavar="N", help="add N times arms over other legs (0)")
     dataset.add_argument("--no-check", action="store_true", help="keep clips that the motion gate refuses")
-    dataset.add_argument("--seed", type=int, default=0, help="of gestures and composites (0)")
+    dataset.add_argument("--seed", type=int, default=0, help="of gestures, walks and composites (0)")
     dataset.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes; -1: one per core (-1)")
     dataset.add_argument(
         "--backend", metavar="NAME", help="joblib back end to spread the work over, such as dask or ray"
@@ -370,6 +371,7 @@ def _dataset(args: argparse.Namespace) -> int:
         check=not args.no_check,
         test_share=args.test_share,
         gestures=args.gestures,
+        walks=args.walks,
         composites=args.composites,
         seed=args.seed,
     )

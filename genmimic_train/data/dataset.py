@@ -22,7 +22,10 @@ from genmimic.core.files import write_whole
 from genmimic.core.motion import Motion, load_motion, save_motion
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic_train.data.composite import composite
-from genmimic_train.data.gestures import STYLES, gesture
+from genmimic_train.data.gestures import STYLES as GESTURE_STYLES
+from genmimic_train.data.gestures import gesture
+from genmimic_train.data.walks import STYLES as WALK_STYLES
+from genmimic_train.data.walks import walk
 
 SAME_CORRELATION = 0.7
 """Clips of one length whose joint angles move together like this are one performance. Measured: the same one retargeted
@@ -45,10 +48,11 @@ class DatasetOptions:
         max_error_cm: Largest mean retargeting error (paper C.1 sorts by it).
         min_duration_s: Shortest clip.
         check: Leave out clips that the motion gate refuses (`genmimic.check`), without tracking.
-        test_share: Part of the clips that is held back, chosen by a hash of their name; of the gestures too.
-        gestures: Motions of our own making, of each style.
+        test_share: Part of the clips that is held back, chosen by a hash of their name; of what is made too.
+        gestures: Gestures of our own making, of each style.
+        walks: Walks of our own making, of each style.
         composites: Arms of one clip over the legs of another, both to train on, as many as this.
-        seed: Of the two.
+        seed: Of these three.
     """
 
     permissive: bool = False
@@ -57,13 +61,14 @@ class DatasetOptions:
     check: bool = True
     test_share: float = 0.1
     gestures: int = 0
+    walks: int = 0
     composites: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("max_error_cm", 0.0, 1e3), ("min_duration_s", 0.2, 1e4), ("test_share", 0.0, 0.9),
-            ("gestures", 0, 10_000), ("composites", 0, 100_000), ("seed", 0, 2**31),
+            ("gestures", 0, 10_000), ("walks", 0, 10_000), ("composites", 0, 100_000), ("seed", 0, 2**31),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
@@ -308,7 +313,7 @@ def _outline(joint_pos: np.ndarray, points: int = 64) -> np.ndarray:
 
 
 def _own(folder: Path, entries: list[dict[str, Any]], options: DatasetOptions, robot: Robot) -> list[dict[str, Any]]:
-    """Add gestures, and composites of what is to train on; return their entries."""
+    """Add gestures, walks, and composites of what is to train on; return their entries."""
     made: list[dict[str, Any]] = []
 
     def add(motion: Motion, split: str) -> None:
@@ -321,10 +326,15 @@ def _own(folder: Path, entries: list[dict[str, Any]], options: DatasetOptions, r
             save_motion(folder / split / f"{motion.name}.npz", robot, motion)
         made.append({**entry, "split": "" if reason else split, "reason": reason})
 
-    for style in STYLES:
-        for number in range(options.gestures):
-            motion = gesture(style, options.seed + number, robot=robot)
-            add(motion, "test" if held_back(motion.name, options.test_share) else "train")
+    kinds: tuple[tuple[Callable[..., Motion], Iterable[str], int], ...] = (
+        (gesture, GESTURE_STYLES, options.gestures),
+        (walk, WALK_STYLES, options.walks),
+    )
+    for make, styles, count in kinds:
+        for style in styles:
+            for number in range(count):
+                motion = make(style, options.seed + number, robot=robot)
+                add(motion, "test" if held_back(motion.name, options.test_share) else "train")
     clips = [entry["name"] for entry in entries if entry["split"] == "train"]
     if options.composites and len(clips) < 2:
         raise ConfigError("composites need at least two clips to train on")

@@ -84,7 +84,7 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     rng = np.random.default_rng([seed, *style.encode()])
     frames = round(duration_s * CONTROL_RATE_HZ) + 1
 
-    pose = _poses(robot, how, frames, rng)
+    pose = arm_poses(robot, how, frames, rng)
     standing = np.array([0.0, 0.0, robot.standing_height]), np.array([1.0, 0.0, 0.0, 0.0])
     rest = forward_kinematics(robot, *standing, robot.default_joint_pos)
     feet = robot.keypoint_idx(["left_ankle_roll", "right_ankle_roll"])
@@ -126,7 +126,7 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     return Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, f"gesture_{style}_{seed}", source)
 
 
-def _minimum_jerk(part: np.ndarray) -> np.ndarray:
+def minimum_jerk(part: np.ndarray) -> np.ndarray:
     return part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
 
 
@@ -139,13 +139,13 @@ def _wander(frames: int, size: int, seconds: tuple[float, float], rng: np.random
             count = round(rng.uniform(*seconds) * CONTROL_RATE_HZ)
             goal = rng.uniform(-1.0, 1.0)
             part = np.arange(1, count + 1) / count
-            piece = value + (goal - value) * _minimum_jerk(part)
+            piece = value + (goal - value) * minimum_jerk(part)
             curves[at : at + count, column] = piece[: frames - at]
             at, value = at + count, goal
     return curves
 
 
-def _poses(robot: Robot, how: GestureStyle, frames: int, rng: np.random.Generator) -> np.ndarray:
+def arm_poses(robot: Robot, how: GestureStyle, frames: int, rng: np.random.Generator) -> np.ndarray:
     """Return joint angles to lean to, legs as in standing. Shape (frames, J)."""
     import mujoco
 
@@ -187,7 +187,7 @@ def _poses(robot: Robot, how: GestureStyle, frames: int, rng: np.random.Generato
         fastest = np.abs(goal - now).max() * 1.875 / (0.55 * robot.joint_speed.min())  # of a minimum-jerk curve
         count = round(max(rng.uniform(*how.move_s), fastest) * CONTROL_RATE_HZ)
         hold = round(rng.uniform(*how.hold_s) * CONTROL_RATE_HZ)
-        piece = now + _minimum_jerk(np.arange(1, count + 1) / count)[:, None] * (goal - now)
+        piece = now + minimum_jerk(np.arange(1, count + 1) / count)[:, None] * (goal - now)
         piece = np.concatenate([piece, np.tile(goal, (hold, 1))])
         pose[at : at + len(piece)] = piece[: frames - at]
         at, now = at + len(piece), goal
@@ -217,14 +217,14 @@ def _feet(
     while at + 2 * shift + swing < frames:
         foot = int(rng.integers(2))
         where, turned = place(foot)
-        over = 0.5 + 0.35 * _minimum_jerk(np.arange(1, shift + 1) / shift)
+        over = 0.5 + 0.35 * minimum_jerk(np.arange(1, shift + 1) / shift)
         curve = np.concatenate([over, np.full(swing, 0.85), over[::-1]])
         weight[at : at + len(curve), 1 - foot], weight[at : at + len(curve), foot] = curve, 1.0 - curve
         part = np.arange(1, swing + 1) / swing
         lift, land = at + shift, at + shift + swing
-        pos[lift:land, foot] += _minimum_jerk(part)[:, None] * (where - pos[lift, foot])
+        pos[lift:land, foot] += minimum_jerk(part)[:, None] * (where - pos[lift, foot])
         pos[lift:land, foot, 2] += _LIFT_M * np.sin(np.pi * part) ** 2
-        yaw[lift:land, foot] += _minimum_jerk(part) * (turned - yaw[lift, foot])
+        yaw[lift:land, foot] += minimum_jerk(part) * (turned - yaw[lift, foot])
         pos[land:, foot], yaw[land:, foot] = where, turned
         at = land + shift + round(rng.exponential(how.step_every_s) * CONTROL_RATE_HZ)
     return pos, yaw, weight
