@@ -111,7 +111,13 @@ def build_parser() -> Parser:
 
     student = commands.add_parser("student", help="distil a teacher into a student by DAgger")
     _run_arguments(student)
-    student.add_argument("--teacher", metavar="RUN", help="the teacher's run folder (not needed with --resume)")
+    student.add_argument(
+        "--teacher",
+        nargs="+",
+        metavar="RUN",
+        help="the teacher's run folder (not needed with --resume); of several each clip has the first that was trained "
+        "on it, and the first of all where none was",
+    )
     student.add_argument("--init", metavar="ONNX", help="an exported policy whose weights a new run begins with")
     student.set_defaults(run=_student)
 
@@ -529,8 +535,10 @@ def _table3(args: argparse.Namespace) -> int:
 
 
 def _student(args: argparse.Namespace) -> int:
+    import torch
+
     from genmimic.core.errors import ConfigError
-    from genmimic_train.learning.dagger import load_teacher, train_student
+    from genmimic_train.learning.dagger import Teachers, load_teacher, teacher_of_clips, train_student
     from genmimic_train.runs import Run
     from genmimic_train.sim import make_simulator
     from genmimic_train.tracking.env import TrackingEnv
@@ -543,20 +551,33 @@ def _student(args: argparse.Namespace) -> int:
         raise ConfigError("--teacher is missing: give the teacher's run folder")
     if args.resume and "fine_tuned_from" in Run(args.folder).info():
         raise ConfigError(f"{args.folder} holds a fine-tuned student: go on with `genmimic-train finetune --resume`")
-    teacher_folder = args.teacher or Run(args.folder).info()["teacher"]
-    teacher, facts = load_teacher(Run(teacher_folder))
+    runs = [Run(folder) for folder in args.teacher or _teachers_of(Run(args.folder))]
+    models, all_facts = zip(*(load_teacher(run) for run in runs), strict=True)
     if args.init and not Path(args.init).is_file():
         raise ConfigError(f"--init {args.init}: no such file")
-    run, config, library = _prepare(args, "student", teacher=str(Path(teacher_folder).resolve()), teacher_facts=facts)
-    if config.env.teacher_goal != facts.get("teacher_goal", "keypoints"):
-        raise ConfigError(
-            f"the teacher's goals are {facts.get('teacher_goal', 'keypoints')}: set env.teacher_goal to that"
-        )
+    goals = {facts.get("teacher_goal", "keypoints") for facts in all_facts}
+    if len(goals) > 1:
+        raise ConfigError(f"the teachers' goals are {' and '.join(sorted(goals))}, expected one kind")
+    folders = [str(run.folder.resolve()) for run in runs]
+    more = {"more_teachers": folders[1:], "more_teachers_facts": all_facts[1:]} if len(runs) > 1 else {}
+    run, config, library = _prepare(args, "student", teacher=folders[0], teacher_facts=all_facts[0], **more)
+    if config.env.teacher_goal not in goals:
+        raise ConfigError(f"the teacher's goals are {goals.pop()}: set env.teacher_goal to that")
+    of_clip = teacher_of_clips(library.names, runs)
+    for idx, teacher in enumerate(runs if len(runs) > 1 else []):
+        print(f"{teacher.folder.name}: teaches {of_clip.count(idx)} of {len(of_clip)} clips, mirror images included")
+    teachers = Teachers(models, torch.tensor(of_clip))
     sim = make_simulator(config.sim, config.env.num_envs, args.threads)
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     initial = Path(args.init) if args.init else None
-    train_student(env, teacher, config, run, args.samples, args.minutes, _report, args.threads, initial)
+    train_student(env, teachers, config, run, args.samples, args.minutes, _report, args.threads, initial)
     return 0
+
+
+def _teachers_of(run: Run) -> list[str]:
+    """Return the folders of the teachers of a student's run."""
+    info = run.info()
+    return [info["teacher"], *info.get("more_teachers", ())]
 
 
 def _finetune(args: argparse.Namespace) -> int:

@@ -187,6 +187,8 @@ def pack(run: Run, folder: Path) -> Path:
     info["motions"] = []
     if "teacher" in info:
         info["teacher"] = Path(info["teacher"]).name
+    if "more_teachers" in info:
+        info["more_teachers"] = [Path(teacher).name for teacher in info["more_teachers"]]
     folder.mkdir(parents=True)
     packed = Run(folder)
     packed.save(state)

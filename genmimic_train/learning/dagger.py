@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,39 @@ def load_teacher(run: Run) -> tuple[MLPModel, dict[str, Any]]:
     if config.env.teacher_goal != "keypoints":
         facts["teacher_goal"] = config.env.teacher_goal
     return teacher, facts
+
+
+class Teachers:
+    """Those who label, one for each clip: a teacher for gestures and one for walks are learnt sooner than one for both.
+
+    Args:
+        models: As from `load_teacher`; all read the same observation.
+        of_clip: Index of the teacher of each clip of the library. Shape (C,).
+    """
+
+    def __init__(self, models: Sequence[MLPModel], of_clip: torch.Tensor) -> None:
+        self._models, self._of_clip = list(models), of_clip
+
+    @classmethod
+    def alone(cls, model: MLPModel) -> Teachers:
+        """Return one teacher for everything."""
+        return cls([model], torch.zeros(0, dtype=torch.long))
+
+    def to(self, device: str) -> Teachers:
+        return Teachers([model.to(device) for model in self._models], self._of_clip.to(device))
+
+    def label(self, obs: TensorDict, clip: torch.Tensor, num_actions: int) -> torch.Tensor:
+        """Return what each clip's teacher would do, without the keypoint weights behind. Shapes (N,), (N, J)."""
+        labels = self._models[0](obs)[:, :num_actions]
+        for number, model in enumerate(self._models[1:], 1):
+            labels = torch.where((self._of_clip[clip] == number)[:, None], model(obs)[:, :num_actions], labels)
+        return labels
+
+
+def teacher_of_clips(names: Sequence[str], runs: Sequence[Run]) -> list[int]:
+    """Return for each clip the index of the first run that trained on it, by its record; 0 where none did."""
+    known = [set(run.info().get("clips", ())) for run in runs]
+    return [next((idx for idx, clips in enumerate(known) if name in clips), 0) for name in names]
 
 
 def load_student(run: Run) -> MLPModel:
@@ -176,7 +210,7 @@ class Dagger:
 
 def train_student(
     env: TrackingEnv,
-    teacher: MLPModel,
+    teacher: MLPModel | Teachers,
     config: TrainConfig,
     run: Run,
     samples: float = math.inf,
@@ -201,7 +235,7 @@ def train_student(
     settings = config.dagger
     seed_everything(config.seed)
     dagger = Dagger(settings, env.num_actions, env.device)
-    teacher = teacher.to(env.device)
+    teachers = (teacher if isinstance(teacher, Teachers) else Teachers.alone(teacher)).to(env.device)
     iteration, done_samples = 0, 0
     buffer = SampleBuffer(settings.buffer_samples, size(STUDENT), env.num_actions, env.device)
     if run.checkpoint.exists():
@@ -249,7 +283,7 @@ def train_student(
                 collected_obs = []
                 with torch.no_grad():
                     for _ in range(settings.steps_per_env):
-                        labels = teacher(obs)[:, : env.num_actions]  # behind them a teacher may give keypoint weights
+                        labels = teachers.label(obs, env.clip, env.num_actions)
                         actions = dagger.act(obs)
                         if by_teacher > 0.0:
                             taught = torch.rand(env.num_envs, 1, device=env.device) < by_teacher

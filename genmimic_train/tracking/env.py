@@ -286,6 +286,11 @@ class TrackingEnv(VecEnv):
         return self._keypoints
 
     @property
+    def clip(self) -> torch.Tensor:
+        """Which clip of the library each robot follows. Shape (N,)."""
+        return self.library.clip_of_frame[self.frame]
+
+    @property
     def goal_keypoint_pos(self) -> torch.Tensor:
         """Where those should be, with each robot's goal as placed in its world. Shape (N, K, 3)."""
         return self._goal_now().pos

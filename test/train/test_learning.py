@@ -18,8 +18,8 @@ from genmimic.core.motion import save_motion
 from genmimic.core.observation import STUDENT, TEACHER, size
 from genmimic.core.robot import G1_23DOF
 from genmimic_train.cli import main
-from genmimic_train.config import DaggerConfig, PpoConfig, config_dict, config_from_dict, load_config
-from genmimic_train.learning.dagger import Dagger, SampleBuffer
+from genmimic_train.config import DaggerConfig, PpoConfig, TrainConfig, config_dict, config_from_dict, load_config
+from genmimic_train.learning.dagger import Dagger, SampleBuffer, Teachers, teacher_of_clips
 from genmimic_train.learning.ppo import SymmetricSurrogate, build_ppo
 from genmimic_train.runs import Run
 
@@ -139,6 +139,38 @@ def test_train_distil_resume_export(tmp_path, arm_motion, capsys):
     assert main(["student", "--run", str(tmp_path / "x"), "--teacher", str(student), *common]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 4 and all(line.startswith("genmimic-train: error: ") for line in errors)
+
+
+def test_each_clip_is_taught_by_the_teacher_that_knows_it(tmp_path):
+    """Three clips, two teachers: the second was trained on the second clip alone, nobody on the third."""
+    runs = []
+    for name, clips in (("gestures", ["wave"]), ("walks", ["walk"])):
+        runs.append(Run(tmp_path / name))
+        runs[-1].create("teacher", TrainConfig(), clips=clips)
+    of_clip = teacher_of_clips(["wave", "walk", "jump"], runs)
+    assert of_clip == [0, 1, 0]
+    models = [lambda obs, value=value: obs["critic"][:, :3] * 0.0 + value for value in (1.0, 2.0)]
+    teachers = Teachers(models, torch.tensor(of_clip))
+    obs = TensorDict({"critic": torch.randn(4, 5)}, batch_size=[4])
+    assert teachers.label(obs, torch.tensor([0, 1, 2, 1]), 2).tolist() == [[1, 1], [2, 2], [1, 1], [2, 2]]
+    assert Teachers.alone(models[1]).label(obs, torch.tensor([0, 7, 2, 1]), 2).eq(2.0).all()
+
+
+def test_a_student_of_two_teachers_goes_on_and_is_packed(tmp_path, arm_motion, capsys):
+    motion = tmp_path / "arm.npz"
+    save_motion(motion, G1_23DOF, arm_motion)
+    common = ["--motions", str(motion), "--threads", "1", "--set", *SMALL]
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    for folder in folders:
+        assert main(["teacher", "--run", folder, "--samples", "32", *common]) == 0
+    student = tmp_path / "student"
+    assert main(["student", "--run", str(student), "--teacher", *folders, "--samples", "32", *common]) == 0
+    assert "first: teaches 2 of 2 clips" in capsys.readouterr().out
+    assert Run(student).info()["more_teachers_facts"][0]["run"] == "second"
+    assert main(["student", "--run", str(student), "--resume", "--samples", "64", "--threads", "1"]) == 0
+    assert Run(student).load()["samples"] == 64
+    assert main(["pack", str(student), "-o", str(tmp_path / "packed")]) == 0
+    assert Run(tmp_path / "packed").info()["more_teachers"] == ["second"]
 
 
 def test_damaged_checkpoint_is_one_line(tmp_path):
