@@ -121,7 +121,7 @@ class AssistConfig:
     """0 switches it off; 1 carries the robot like a puppet."""
     frequency_hz: float = 1.5
     """Natural frequency of the spring at level 1, damped critically."""
-    max_force: float = 150.0
+    max_force: float = 200.0
     """In N; the robot weighs 340."""
     max_torque: float = 60.0
     """In N m."""
