@@ -24,7 +24,7 @@ import numpy as np
 from genmimic.cli.evaluate import find_motions
 from genmimic.core.errors import GenMimicError
 from genmimic.core.kinematics import sole_positions
-from genmimic.core.motion import Motion, load_motion
+from genmimic.core.motion import CONTROL_RATE_HZ, Motion, load_motion, resample
 from genmimic.core.noise import NOISE_LEVELS
 from genmimic.core.odometry import start_odometry, step_odometry
 from genmimic.core.robot import G1_23DOF, Robot
@@ -70,7 +70,7 @@ def way_of(path: np.ndarray) -> float:
 def judge_recorded(robot: Robot, motions: dict[str, Motion], sigma_m: float, as_json: bool) -> int:
     """Print how far odometry is off in the windows of each motion; return the exit code."""
     rows: list[dict[str, Any]] = []
-    window = round(50 * WINDOW_S)
+    window = round(CONTROL_RATE_HZ * WINDOW_S)
     for number, (name, motion) in enumerate(motions.items()):
         trajectory = {"joint_pos": motion.joint_pos, "root_pos": motion.root_pos, "root_quat": motion.root_quat}
         true = motion.root_pos[:, :2]
@@ -79,7 +79,14 @@ def judge_recorded(robot: Robot, motions: dict[str, Motion], sigma_m: float, as_
             way = way_of(true[start : start + window + 1])
             if way >= WINDOW_WALKED_M:
                 error = believed[start + window] - believed[start] - (true[start + window] - true[start])
-                rows.append({"motion": name, "start_s": start / 50.0, "way_m": way, "error_m": float(np.hypot(*error))})
+                rows.append(
+                    {
+                        "motion": name,
+                        "start_s": start / CONTROL_RATE_HZ,
+                        "way_m": way,
+                        "error_m": float(np.hypot(*error)),
+                    }
+                )
     if not rows:
         print(f"bench_odometry: error: no {WINDOW_S:g} s of these motions go {WINDOW_WALKED_M} m", file=sys.stderr)
         return 2
@@ -115,7 +122,7 @@ def main() -> int:
     try:
         motions = find_motions(args.motions)
         if args.recorded:
-            recorded = {path.stem: load_motion(path, robot) for path in motions}
+            recorded = {path.stem: resample(robot, load_motion(path, robot)) for path in motions}
             return judge_recorded(robot, recorded, NOISE_LEVELS[args.noise].sole_pos, args.json)
         policy = load_policy(find_policy(args.policy), robot)
         plans = {path.stem: plan(robot, load_motion(path, robot)) for path in motions}
@@ -137,7 +144,7 @@ def main() -> int:
             believed = believed_path(robot, done.trajectory, noise.sole_pos, np.random.default_rng(number))
             way = way_of(true)
             error = float(np.linalg.norm(believed[-1] - true[-1]))
-            rows.append({"motion": name, "way_m": way, "error_m": error, "seconds": len(true) / 50.0})
+            rows.append({"motion": name, "way_m": way, "error_m": error, "seconds": len(true) / CONTROL_RATE_HZ})
     if not rows:
         print("bench_odometry: error: every rollout fell, nothing is left to measure", file=sys.stderr)
         return 2

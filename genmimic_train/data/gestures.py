@@ -7,7 +7,9 @@ else for the first time on the robot; gestures drawn at random cover what arms c
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.motion import CONTROL_RATE_HZ, Motion
 from genmimic.core.robot import G1_23DOF, Robot
 from genmimic.core.rotation import quat_from_heading, quat_from_rotation_vector, quat_multiply
+
+if TYPE_CHECKING:
+    from genmimic.retarget.ik import KeypointIk
 
 # Ranges around which arm poses are drawn, left arm, rad: from behind the hip to overhead, elbows never overstretched.
 _ARM_RANGE = {
@@ -74,15 +79,10 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     """
     from genmimic.check.measure import centre_of_mass
     from genmimic.retarget.cleaning import gaussian_smooth
-    from genmimic.retarget.ik import IkWeights, KeypointIk
 
-    if style not in STYLES:
-        raise ConfigError(f"style is {style!r}, expected one of {', '.join(STYLES)}")
-    if not 2.0 <= duration_s <= 600.0:
-        raise ConfigError(f"duration_s is {duration_s:g}, expected 2 to 600")
+    frames = frames_of(style, STYLES, duration_s, shortest_s=2.0)
     how = STYLES[style]
     rng = np.random.default_rng([seed, *style.encode()])
-    frames = round(duration_s * CONTROL_RATE_HZ) + 1
 
     pose = arm_poses(robot, how, frames, rng)
     standing = np.array([0.0, 0.0, robot.standing_height]), np.array([1.0, 0.0, 0.0, 0.0])
@@ -103,16 +103,7 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     target_pos[:, 0], target_quat[:, 0] = pelvis, pelvis_quat
     target_pos[:, feet] = foot_pos
     target_quat[:, feet] = quat_multiply(quat_from_heading(foot_yaw), rest.quat[feet])
-    arms = {"shoulder": 5.0, "elbow": 5.0, "wrist": 5.0, "waist": 5.0}
-    ik = KeypointIk(
-        robot,
-        IkWeights(
-            position={"pelvis": 4.0, "left_ankle_roll": 20.0, "right_ankle_roll": 20.0},
-            orientation={"pelvis": 1.0, "left_ankle_roll": 4.0, "right_ankle_roll": 4.0},
-            rest=0.0,
-            pose=arms,
-        ),
-    )
+    ik = body_over_feet(robot, place=4.0, attitude=1.0)
     root_pos, root_quat, joint_pos = ik.follow(target_pos, target_quat, pose)
     joint_pos = gaussian_smooth(joint_pos, 1.0)
     source = {"file": f"gesture:{style}:{seed}", "licence": "Apache-2.0", "credit": "GenMimic-ROS", "content": style}
@@ -124,6 +115,30 @@ def gesture(style: str, seed: int, duration_s: float = 15.0, robot: Robot = G1_2
     root_pos, root_quat, joint_pos = ik.follow(target_pos, target_quat, pose)
     joint_pos = np.clip(gaussian_smooth(joint_pos, 1.0), robot.joint_lower, robot.joint_upper)
     return Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, f"gesture_{style}_{seed}", source)
+
+
+def frames_of(style: str, styles: Collection[str], duration_s: float, shortest_s: float) -> int:
+    """Return how many frames a motion has that is to be made. Raises ConfigError when it cannot be."""
+    if style not in styles:
+        raise ConfigError(f"style is {style!r}, expected one of {', '.join(styles)}")
+    if not shortest_s <= duration_s <= 600.0:
+        raise ConfigError(f"duration_s is {duration_s:g}, expected {shortest_s:g} to 600")
+    return round(duration_s * CONTROL_RATE_HZ) + 1
+
+
+def body_over_feet(robot: Robot, place: float, attitude: float) -> KeypointIk:
+    """Return inverse kinematics that keeps feet where they are, the pelvis as these weights say, arms in their pose."""
+    from genmimic.retarget.ik import IkWeights, KeypointIk
+
+    return KeypointIk(
+        robot,
+        IkWeights(
+            position={"pelvis": place, "left_ankle_roll": 20.0, "right_ankle_roll": 20.0},
+            orientation={"pelvis": attitude, "left_ankle_roll": 4.0, "right_ankle_roll": 4.0},
+            rest=0.0,
+            pose={"shoulder": 5.0, "elbow": 5.0, "wrist": 5.0, "waist": 5.0},
+        ),
+    )
 
 
 def minimum_jerk(part: np.ndarray) -> np.ndarray:

@@ -13,17 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from genmimic.core.errors import ConfigError
+from genmimic.check.measure import GRAVITY, centre_of_mass
 from genmimic.core.kinematics import forward_kinematics
 from genmimic.core.motion import CONTROL_RATE_HZ, Motion
 from genmimic.core.robot import G1_23DOF, Robot
-from genmimic.core.rotation import quat_from_heading, quat_multiply
+from genmimic.core.rotation import quat_from_heading, quat_multiply, rotate_heading
 from genmimic_train.data.gestures import STYLES as GESTURES
-from genmimic_train.data.gestures import arm_poses, minimum_jerk
+from genmimic_train.data.gestures import arm_poses, body_over_feet, frames_of, minimum_jerk
 
-_GRAVITY = 9.81
 _PRESSURE_AHEAD_M = 0.025
-"""Where under a standing foot the weight rests, ahead of the ankle; the sole reaches from -0.05 to 0.12 m."""
+"""Where under a standing foot the weight rests, ahead of the ankle, well within the sole."""
 _PASSES = 4
 """Times that the path is corrected by what the pendulum leaves out: limbs that swing, and a centre of mass that is not
 the pelvis's."""
@@ -95,17 +94,11 @@ def walk(style: str, seed: int, duration_s: float = 20.0, robot: Robot = G1_23DO
         ConfigError: There is no such style, or the duration is not from 4 to 600 s.
         MissingDependencyError: mink or daqp is not installed.
     """
-    from genmimic.check.measure import centre_of_mass
     from genmimic.retarget.cleaning import gaussian_smooth
-    from genmimic.retarget.ik import IkWeights, KeypointIk
 
-    if style not in STYLES:
-        raise ConfigError(f"style is {style!r}, expected one of {', '.join(STYLES)}")
-    if not 4.0 <= duration_s <= 600.0:
-        raise ConfigError(f"duration_s is {duration_s:g}, expected 4 to 600")
+    frames = frames_of(style, STYLES, duration_s, shortest_s=4.0)
     how = STYLES[style]
     rng = np.random.default_rng([seed, *b"walk", *style.encode()])
-    frames = round(duration_s * CONTROL_RATE_HZ) + 1
     standing = np.array([0.0, 0.0, robot.standing_height]), np.array([1.0, 0.0, 0.0, 0.0])
     rest = forward_kinematics(robot, *standing, robot.default_joint_pos)
     feet = robot.keypoint_idx(["left_ankle_roll", "right_ankle_roll"])
@@ -124,15 +117,7 @@ def walk(style: str, seed: int, duration_s: float = 20.0, robot: Robot = G1_23DO
     target_quat[:, 0] = quat_from_heading(yaw)
     target_pos[:, feet] = track.pos
     target_quat[:, feet] = quat_multiply(quat_from_heading(track.yaw), rest.quat[feet])
-    ik = KeypointIk(
-        robot,
-        IkWeights(
-            position={"pelvis": 10.0, "left_ankle_roll": 20.0, "right_ankle_roll": 20.0},
-            orientation={"pelvis": 4.0, "left_ankle_roll": 4.0, "right_ankle_roll": 4.0},
-            rest=0.0,
-            pose={"shoulder": 5.0, "elbow": 5.0, "wrist": 5.0, "waist": 5.0},
-        ),
-    )
+    ik = body_over_feet(robot, place=10.0, attitude=4.0)
     asked = track.pressure.copy()
     gentle = minimum_jerk(np.minimum(down, 1.0))[:, None]  # it begins and ends standing, whatever its limbs do
     for _ in range(_PASSES):
@@ -153,7 +138,7 @@ def pendulum(pressure: np.ndarray, height_m: float) -> np.ndarray:
 
     It begins and ends over that point; in between nothing else fulfils c'' = g / z (c - p).
     """
-    pull = _GRAVITY / height_m / CONTROL_RATE_HZ**2
+    pull = GRAVITY / height_m / CONTROL_RATE_HZ**2
     frames = len(pressure)
     # tridiagonal: c[k-1] - (2 + pull) c[k] + c[k+1] = -pull p[k], by elimination downwards and insertion upwards
     ratio, known = np.zeros(frames), np.zeros_like(pressure)
@@ -249,18 +234,10 @@ def _footsteps(rest: np.ndarray, how: WalkStyle, frames: int, rng: np.random.Gen
     def beside(foot: int, ahead: float, aside: float, turn: float) -> np.ndarray:
         """Return the place of ``foot`` for the other one as it stands."""
         other, out = track.places[1 - foot], 1.0 if foot == 0 else -1.0
-        yaw = other[2] + turn
-        lateral = out * width + (
-            2.0 * aside if out * aside > 0.0 else 0.0
-        )  # out with one foot, after it with the other
-        x, y, middle = ahead, lateral, other[2] + 0.5 * turn
-        return np.array(
-            [
-                other[0] + np.cos(middle) * x - np.sin(middle) * y,
-                other[1] + np.sin(middle) * x + np.cos(middle) * y,
-                yaw,
-            ]
-        )
+        # out with one foot, after it with the other
+        lateral = out * width + (2.0 * aside if out * aside > 0.0 else 0.0)
+        reach = rotate_heading(other[2] + 0.5 * turn, np.array([ahead, lateral, 0.0]))
+        return np.array([other[0] + reach[0], other[1] + reach[1], other[2] + turn])
 
     hold(rng.uniform(*_REST_S))
     while track.at < end:

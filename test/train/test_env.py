@@ -10,6 +10,8 @@ import torch
 from genmimic.core.mirror import action_mirror, observation_mirror
 from genmimic.core.observation import STUDENT, TEACHER
 from genmimic.core.robot import G1_23DOF
+from genmimic_train.config import load_config
+from genmimic_train.tracking.evaluation import judged
 
 
 def test_observation_groups_have_the_sizes_of_table_6(make_env):
@@ -89,6 +91,11 @@ def test_assistance_pulls_to_the_goal_and_ends_with_success(make_env):
         held.adapt_level(0.1)
     assert held.assist == 0.0 and held._assistance() is None
     assert make_env(*quiet, "env.assist.start_level=0.5", with_student=True).assist == 0.0
+
+
+def test_who_is_judged_is_not_held():
+    config = load_config(None, ["env.assist.start_level=1.0"]).env
+    assert judged(config, 0.0, 0.0, 0.0).assist.start_level == 0.0
 
 
 def test_the_goal_of_a_student_with_odometry_does_not_follow_the_robot(make_env):
