@@ -12,9 +12,10 @@ import torch
 from rsl_rl.models import MLPModel
 from tensordict import TensorDict
 
+from genmimic.core.robot import Robot
 from genmimic_train.tracking.env import TrackingEnv
 
-_LEAD_S = 0.02
+ARM_LEAD_S = 0.02
 """The reference is led by kd / kp of the arms, the lag of their position control."""
 
 
@@ -33,7 +34,7 @@ def warm_start(
     Each round collects ``steps`` control steps of all environments under the present policy and fits
     all samples so far. ``arm_std`` is then the arms' exploration.
     """
-    arms = torch.tensor([idx for idx, name in enumerate(env.robot.joint_names) if _is_arm(name)])
+    arms = arm_joints(env.robot)
     optimizer = torch.optim.Adam(actor.mlp.parameters(), lr=learning_rate)
     seen: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
@@ -44,7 +45,7 @@ def warm_start(
             for _ in range(steps):
                 actions = actor(obs, stochastic_output=True).clone()
                 label = actor.output_mean.clone()
-                label[:, arms] = env.reference_action(_LEAD_S)[:, arms]
+                label[:, arms] = env.reference_action(ARM_LEAD_S)[:, arms]
                 seen.append(obs["teacher"])
                 labels.append(label)
                 obs, _, _, _ = env.step(actions)
@@ -69,5 +70,7 @@ def warm_start(
     return errors
 
 
-def _is_arm(name: str) -> bool:
-    return any(part in name for part in ("shoulder", "elbow", "wrist"))
+def arm_joints(robot: Robot) -> torch.Tensor:
+    """Return the indices of the joints of both arms."""
+    parts = ("shoulder", "elbow", "wrist")
+    return torch.tensor([idx for idx, name in enumerate(robot.joint_names) if any(part in name for part in parts)])

@@ -55,6 +55,10 @@ _LOOSEN_BELOW, _TIGHTEN_ABOVE = 0.6, 0.85
 """Share of episodes that fall: a held robot that explores falls often; at 0.4 a hold of 0.18 stayed for 2 M samples."""
 
 
+REFERENCE = "reference"
+"""Group of the observations with `TrackingEnv.reference_action`, for losses and no network."""
+
+
 class TrackingEnv(VecEnv):
     """Observation groups: ``critic`` (757, clean), ``teacher`` (757, noisy), ``student`` (2370, noisy).
 
@@ -126,6 +130,7 @@ class TrackingEnv(VecEnv):
         self._sums = {name: torch.zeros(n, device=device) for name in config.rewards.weights}
         self._error_sum = torch.zeros(n, 2, device=device)
         self._hands = torch.as_tensor(robot.keypoint_idx(["left_hand", "right_hand"]).copy(), device=device)
+        self._reference_lead_s: float | None = None
         self._obs = TensorDict({}, batch_size=[n])
         self._reset(torch.arange(n, device=device))
         # spread the ends of the first episodes
@@ -193,6 +198,11 @@ class TrackingEnv(VecEnv):
         ahead = torch.minimum(self.frame + 1, self._clip_end - 1)
         target = self.library.joint_pos[ahead] + lead_s * self.library.joint_vel[ahead]
         return clip_action(self.robot, (target - self._default) / self.robot.action_scale)
+
+    def observe_reference(self, lead_s: float) -> None:
+        """From now on, put `reference_action` beside the observations, as the group `REFERENCE`."""
+        self._reference_lead_s = lead_s
+        self._obs[REFERENCE] = self.reference_action(lead_s)
 
     # to go on later ------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
@@ -474,6 +484,8 @@ class TrackingEnv(VecEnv):
                 fresh[:, None, None], frame[:, None, :].expand_as(self._history), push_history(self._history, frame)
             )
             groups["student"] = student_observation(self._history, self._student_goal(root_pos))
+        if self._reference_lead_s is not None:
+            groups[REFERENCE] = self.reference_action(self._reference_lead_s)
         self._obs = TensorDict(groups, batch_size=[self.num_envs], device=self.device)
 
     def _teacher_group(
