@@ -651,6 +651,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from genmimic_train.runs import Run
     from genmimic_train.sim import make_simulator, parse_sim, resolve_device
     from genmimic_train.tracking.evaluation import damaged_library, evaluate_in_training
+    from genmimic_train.tracking.gait import gait_line
     from genmimic_train.tracking.motions import find_motions
 
     if args.rollouts < 1:
@@ -681,7 +682,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     if args.report:
         write_report(args.report, report)
-    print(json.dumps(report, indent=1) if args.json else report_table(report))
+    print(json.dumps(report, indent=1) if args.json else f"{report_table(report)}\ngait: {gait_line(report['gait'])}")
     return 0
 
 

@@ -23,6 +23,7 @@ from genmimic.sim.simulated_g1 import FALLEN_HEIGHT_M, FALLEN_TILT_RAD
 from genmimic_train.config import EnvConfig
 from genmimic_train.sim.base import Simulator
 from genmimic_train.tracking.env import TrackingEnv
+from genmimic_train.tracking.gait import GaitMeter, total_gait
 from genmimic_train.tracking.motions import MotionLibrary
 
 BATCH = 256
@@ -92,19 +93,23 @@ def evaluate_in_training(
     clips = torch.arange(len(library.names), device=library.clip_start.device).repeat_interleave(rollouts)
     config = judged(config, noise, level, follow_s)
     each: dict[int, list[dict[str, Any]]] = {clip: [] for clip in range(len(library.names))}
+    gaits: dict[int, list[dict[str, float]]] = {clip: [] for clip in range(len(library.names))}
     # the longest first, so that those of a batch end at about the same time
     length = (library.clip_end - library.clip_start)[clips]
     order = torch.argsort(length, descending=True, stable=True)
     for number, batch in enumerate(order.split(BATCH)):
         sim = make_sim(len(batch))
         env = ClipEnv(clips[batch], config, sim, library, with_student=student, seed=seed + number)
-        for clip, track in play(actor, env, int(length[batch].max())):
+        meter = GaitMeter(env)
+        for idx, (clip, track) in enumerate(play(actor, env, int(length[batch].max()), meter)):
             each[clip].append(rollout_metrics(track, env.robot))
+            gaits[clip].append(meter.of(idx, len(track.t) if track.fell_at is None else track.fell_at))
         if show is not None:
             show(min((number + 1) * BATCH, len(clips)), len(clips))
     entries = []
     for clip, metrics in each.items():
         facts: dict[str, Any] = {"duration_s": round(float(length[clips == clip][0]) / 50.0, 3)}
+        facts["gait"] = total_gait(gaits[clip])
         if corruptions:
             corruption = corruptions[clip % len(corruptions)]
             facts["corrupt"] = {"kind": corruption.kind, "level": corruption.level}
@@ -119,6 +124,7 @@ def evaluate_in_training(
         robot="training",
         corrupt=[corruption.label for corruption in corruptions],
     )
+    report["gait"] = total_gait([entry["gait"] for entry in entries])
     if corruptions:
         report["corruptions"] = corruption_summaries(corruptions, entries)
     return report
