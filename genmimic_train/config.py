@@ -58,6 +58,7 @@ class RewardConfig:
             "feet_orientation": -62.5,
             "feet_max_height": -2500.0,
             "feet_air_time": 1000.0,
+            "feet_contact_mismatch": 0.0,  # no part of Table 7
             "weight_rate": 0.0,  # of learned_weights
             "termination": -200.0,
             "alive": 20.0,

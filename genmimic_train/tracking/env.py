@@ -415,6 +415,7 @@ class TrackingEnv(VecEnv):
             foot_height=self._peak_height,
             air_time=self._air_time,
             first_contact=first_contact,
+            goal_contact=self.library.foot_contact[self.frame],
             joint_weights=self._joint_weights,
             keypoint_weights=(
                 torch.softmax(self._weight_logits, -1) if self._learned_weights else self._keypoint_weights

@@ -40,6 +40,7 @@ class RewardInput:
         foot_height: Peak height of each foot over its present step, in m. Shape (N, 2).
         air_time: Of each foot up to this step, in s. Shape (N, 2).
         first_contact: Whether a foot touched down in this step. Shape (N, 2).
+        goal_contact: Whether the reference's foot stands. Shape (N, 2).
         joint_weights: Summing to one. Shape (J,).
         keypoint_weights: Summing to one. Shape (K,), or (N, K) where the policy gives them.
         weight_change: What the policy changed of its keypoint weights' logits in this step. Shape (N, K).
@@ -68,6 +69,7 @@ class RewardInput:
     foot_height: torch.Tensor
     air_time: torch.Tensor
     first_contact: torch.Tensor
+    goal_contact: torch.Tensor
     joint_weights: torch.Tensor
     keypoint_weights: torch.Tensor
     weight_change: torch.Tensor
@@ -146,6 +148,12 @@ def feet_air_time(step: RewardInput) -> torch.Tensor:
     return ((step.air_time - step.desired_air_time) * step.first_contact).sum(-1)
 
 
+def feet_contact_mismatch(step: RewardInput) -> torch.Tensor:
+    """Feet that stand while the reference's are in the air, or the other way round. Ours: Table 7 has none."""
+    contact = step.foot_force.norm(dim=-1) > _CONTACT_N
+    return (contact != step.goal_contact).float().sum(-1)
+
+
 def weight_rate(step: RewardInput) -> torch.Tensor:
     """Change of the learned keypoint weights' logits (section 5.5, 3DP+Self-supervised)."""
     return (step.weight_change**2).sum(-1)
@@ -176,6 +184,7 @@ REWARDS = {
         feet_orientation,
         feet_max_height,
         feet_air_time,
+        feet_contact_mismatch,
         weight_rate,
         termination,
         alive,

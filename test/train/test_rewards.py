@@ -40,6 +40,7 @@ def perfect() -> RewardInput:
         foot_height=torch.zeros(1, 2),
         air_time=torch.zeros(1, 2),
         first_contact=torch.zeros(1, 2, dtype=torch.bool),
+        goal_contact=torch.ones(1, 2, dtype=torch.bool),
         joint_weights=torch.full((23,), 1.0 / 23.0),
         keypoint_weights=torch.full((27,), 1.0 / 27.0),
         weight_change=torch.zeros(1, 27),
@@ -140,6 +141,10 @@ EXACT = {
     "feet_air_time": (
         {"air_time": torch.tensor([[0.15, 0.45]]), "first_contact": torch.tensor([[True, True]])},
         0.1,  # 0.15 - 0.25 and 0.45 - 0.25: a short step costs
+    ),
+    "feet_contact_mismatch": (  # left: both stand; right: it stands, the reference's does not
+        {"goal_contact": torch.tensor([[True, False]])},
+        1.0,
     ),
     "weight_rate": ({"weight_change": torch.full((1, 27), 0.5)}, 6.75),
     "termination": ({"terminated": torch.ones(1, dtype=torch.bool)}, 1.0),

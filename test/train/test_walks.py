@@ -69,3 +69,15 @@ def test_the_same_arguments_give_the_same_walk():
 def test_nonsense_is_refused(style, duration_s, words):
     with pytest.raises(ConfigError, match=words):
         walk(style, 0, duration_s)
+
+
+def test_a_library_knows_which_foot_of_a_walk_stands():
+    from genmimic_train.tracking.motions import MotionLibrary
+
+    library = MotionLibrary(ROBOT, [walk("ahead", 3, 8.0), walk("around", 4, 8.0)], mirror=True)
+    stands = library.foot_contact
+    assert stands.shape == (library.frames, 2) and stands.any(1).all()  # nobody flies, at seams of clips neither
+    lifted = (~stands).float().mean(0)
+    assert 0.1 < lifted.min() and lifted.max() < 0.5  # both feet step
+    own, mirrored = stands[: library.clip_end[0]], stands[library.clip_start[2] : library.clip_end[2]]
+    assert (own == mirrored.flip(1)).float().mean() > 0.97
