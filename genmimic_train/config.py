@@ -248,7 +248,7 @@ class DaggerConfig:
     """The action is the mean of the network's answer and of its mirrored answer to the mirrored observation, so that
     the policy is symmetric exactly and not only after much training. In training, evaluation and export alike."""
     mixed_precision: bool = False
-    """bfloat16 in the forward and backward passes; pays on processors with matrix units."""
+    """bfloat16 in the forward and backward passes; pays on processors that compute in it (AVX-512 BF16, AMX)."""
     teacher_iterations: int = 20
     """Over the first iterations the acting policy moves from teacher to student."""
     keep_buffer: bool = False
