@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -381,7 +382,11 @@ def _build(cls: type[T], data: Any, where: str) -> T:
         elif isinstance(present, dict):
             if not isinstance(value, dict) or set(value) - set(present):
                 raise ConfigError(f"{path} is {value!r}; known keys: {', '.join(present)}")
-            values[name] = {**present, **{key: float(item) for key, item in value.items()}}
+            numbers = {key: _number(item) if isinstance(item, str) else item for key, item in value.items()}
+            for key, item in numbers.items():
+                finite = isinstance(item, (int, float)) and math.isfinite(item)
+                _check(finite, f"{path}.{key}", item, "a finite number")
+            values[name] = {**present, **{key: float(item) for key, item in numbers.items()}}
         elif isinstance(present, tuple):
             if not isinstance(value, (list, tuple)):
                 raise ConfigError(f"{path} is {value!r}, expected a list")

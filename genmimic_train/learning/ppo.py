@@ -208,6 +208,8 @@ def train_teacher(
                 collected = time.monotonic()
                 torch.set_num_threads(learner_threads)
                 losses = ppo.update()
+                if config.ppo.arm_guide > 0.0:
+                    losses["arms"] = losses.pop("symmetry")  # where rsl-rl logs what `ArmGuide` gives
                 ended = time.monotonic()
 
                 iteration += 1

@@ -7,9 +7,9 @@ in a simulator; on the robot it wears its soles down, and leg odometry, which tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from genmimic.core.kinematics import soles_of_links
@@ -28,11 +28,8 @@ class GaitMeter:
     def __init__(self, env: TrackingEnv) -> None:
         self._env = env
         self._last_pelvis: torch.Tensor | None = None
-        self._moved: list[np.ndarray] = []
-        self._slid: list[np.ndarray] = []
-        self._mistaken: list[np.ndarray] = []
-        self._touched: list[np.ndarray] = []
-        self._aloft: list[np.ndarray] = []
+        self._totals = [torch.zeros(env.num_envs, 6)]
+        """After each step: way, slide, what odometry got wrong (x, y), touchdowns, time in the air before them."""
 
     def __call__(self, step: int) -> None:
         env = self._env
@@ -52,14 +49,14 @@ class GaitMeter:
         slowest = swept.norm(dim=-1).reshape(len(force), 2, -1).amin(-1)
         bearing = force.argmax(-1, keepdim=True)
         touched = loaded & (self._air > 0.0)
-        for kept, value in (
-            (self._moved, moved.norm(dim=-1)),
-            (self._slid, (slowest * loaded).gather(1, bearing)[:, 0]),
-            (self._mistaken, moved - (odometry.pos - self._odometry.pos)[:, :2]),
-            (self._touched, touched.sum(-1)),
-            (self._aloft, (self._air * touched).sum(-1)),
-        ):
-            kept.append(value.cpu().numpy())
+        now = [
+            moved.norm(dim=-1),
+            (slowest * loaded).gather(1, bearing)[:, 0],
+            *(moved - (odometry.pos - self._odometry.pos)[:, :2]).unbind(-1),
+            touched.sum(-1),
+            (self._air * touched).sum(-1),
+        ]
+        self._totals.append(self._totals[-1] + torch.stack(now, -1).cpu())
         self._air = (self._air + env.cfg.control_period_s) * ~loaded
         self._last_pelvis, self._last_soles, self._odometry = pelvis, soles, odometry
 
@@ -70,14 +67,14 @@ class GaitMeter:
         sole slides. ``odometry_m``: by how much leg odometry without sensor noise is wrong in the end. ``steps``:
         touchdowns; ``air_s``: time in the air before them, in all. ``time_s``: how long it was watched.
         """
-        frames = min(frames, len(self._moved))
-        mistaken = np.sum([value[idx] for value in self._mistaken[:frames]], axis=0)
+        frames = min(frames, len(self._totals) - 1)
+        way, slide, wrong_x, wrong_y, steps, air = self._totals[frames][idx].tolist()
         return {
-            "way_m": float(sum(value[idx] for value in self._moved[:frames])),
-            "slide_m": float(sum(value[idx] for value in self._slid[:frames])),
-            "odometry_m": float(np.linalg.norm(mistaken)),
-            "steps": float(sum(value[idx] for value in self._touched[:frames])),
-            "air_s": float(sum(value[idx] for value in self._aloft[:frames])),
+            "way_m": way,
+            "slide_m": slide,
+            "odometry_m": math.hypot(wrong_x, wrong_y),
+            "steps": steps,
+            "air_s": air,
             "time_s": frames * self._env.cfg.control_period_s,
         }
 

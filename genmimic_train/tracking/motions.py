@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from genmimic.core.errors import InputFileError
-from genmimic.core.kinematics import KeypointState, forward_kinematics, sole_positions
-from genmimic.core.motion import Motion, load_motion, mirror_motion, motion_rates
+from genmimic.core.kinematics import KeypointState, forward_kinematics, soles_of_links
+from genmimic.core.motion import CONTROL_RATE_HZ, Motion, load_motion, mirror_motion, motion_rates
 from genmimic.core.reference import stand_to_stand
 from genmimic.core.robot import Robot
 from genmimic.retarget.cleaning import foot_contacts
@@ -57,10 +57,12 @@ class MotionLibrary:
         self.root_ang_vel = tensor([rate.root_ang_vel for rate in rates])
         keypoints = forward_kinematics(robot, self.root_pos, self.root_quat, self.joint_pos)
         self.keypoints = KeypointState(keypoints.pos.contiguous(), keypoints.quat.contiguous())
-        soles = sole_positions(robot, self.root_pos, self.root_quat, self.joint_pos).double().cpu().numpy()
+        soles = soles_of_links(robot, keypoints.pos, keypoints.quat).double().cpu().numpy()
         ends = np.cumsum([len(clip) for clip in clips])[:-1]
         self.foot_contact = torch.as_tensor(
-            np.concatenate([foot_contacts(part.reshape(len(part), 2, -1, 3), 50.0) for part in np.split(soles, ends)]),
+            np.concatenate(
+                [foot_contacts(part.reshape(len(part), 2, -1, 3), CONTROL_RATE_HZ) for part in np.split(soles, ends)]
+            ),
             device=device,
         )
         """When which foot of the reference stands. Shape (T, 2)."""

@@ -23,7 +23,7 @@ def _watched(feet_move: bool, force: torch.Tensor) -> dict[str, float]:
     stand = forward_kinematics(G1_23DOF, root, np.array([[1.0, 0.0, 0.0, 0.0]]), G1_23DOF.default_joint_pos[None])
     quat = torch.from_numpy(stand.quat).float()
     env = SimpleNamespace(
-        robot=G1_23DOF, cfg=SimpleNamespace(control_period_s=0.02), sim=SimpleNamespace(), keypoints=None
+        robot=G1_23DOF, num_envs=1, cfg=SimpleNamespace(control_period_s=0.02), sim=SimpleNamespace(), keypoints=None
     )
     meter = GaitMeter(env)
     for frame in range(FRAMES):
@@ -64,6 +64,13 @@ def test_steps_are_counted_with_their_time_in_the_air():
     assert gait["steps"] == 2 and gait["air_s"] == pytest.approx(0.3)
     twice = total_gait([gait, gait])
     assert twice["steps"] == 4 and gait_line(twice).startswith("2.0 steps/s of 0.15 s in the air")
+
+
+def test_one_who_fell_at_once_did_nothing(make_env):
+    env = make_env()
+    meter = GaitMeter(env)
+    meter(0)
+    assert not any(meter.of(3, 0).values())
 
 
 def test_one_who_stands_went_nowhere():

@@ -149,6 +149,9 @@ def test_train_distil_resume_export(tmp_path, arm_motion, capsys):
     assert Run(teacher).load()["samples"] == 96
     assert json.loads((teacher / "run.json").read_text())["motion_set"]
     assert list((teacher / "curves").iterdir())
+    capsys.readouterr()
+    assert main(["evaluate", str(teacher), *common, "--rollouts", "1"]) == 0
+    assert "gait: " in capsys.readouterr().out.splitlines()[-1]
 
     arguments = ["student", "--teacher", str(teacher), "--run", str(student), *common]
     assert main([*arguments, "--samples", "64", "--set", *SMALL]) == 0
@@ -234,6 +237,8 @@ def test_configuration_round_trip_and_refusals(tmp_path):
         ("ppo.epoch=3", "unknown key 'epoch'"),
         ("env.num_envs=0", "at least 1"),
         ("env.rewards.weights.speed=1", "known keys"),
+        ("env.rewards.weights.feet_slip=x", "feet_slip is x, expected a finite number"),
+        ("env.rewards.weights.feet_slip=.nan", "feet_slip is nan, expected a finite number"),
         ("env.randomization.friction=[2, 1]", "expected"),
         ("nonsense", "key=value"),
     ):
