@@ -97,6 +97,11 @@ def build_parser() -> Parser:
     dataset.add_argument("--gestures", type=int, default=0, metavar="N", help="add N gestures of each style (0)")
     dataset.add_argument("--walks", type=int, default=0, metavar="N", help="add N walks of each style (0)")
     dataset.add_argument("--composites", type=int, default=0, metavar="N", help="add N times arms over other legs (0)")
+    dataset.add_argument(
+        "--balance",
+        action="store_true",
+        help="walk the clips to train on again as physics allows",
+    )
     dataset.add_argument("--no-check", action="store_true", help="keep clips that the motion gate refuses")
     dataset.add_argument("--seed", type=int, default=0, help="of gestures, walks and composites (0)")
     dataset.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes; -1: one per core (-1)")
@@ -379,6 +384,7 @@ def _dataset(args: argparse.Namespace) -> int:
         gestures=args.gestures,
         walks=args.walks,
         composites=args.composites,
+        balance=args.balance,
         seed=args.seed,
     )
 

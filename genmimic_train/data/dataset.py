@@ -21,6 +21,7 @@ from genmimic.core.errors import ConfigError, GenMimicError, InputFileError
 from genmimic.core.files import write_whole
 from genmimic.core.motion import Motion, load_motion, save_motion
 from genmimic.core.robot import G1_23DOF, Robot
+from genmimic_train.data.balance import OffBalanceError, balanced
 from genmimic_train.data.composite import composite
 from genmimic_train.data.gestures import STYLES as GESTURE_STYLES
 from genmimic_train.data.gestures import gesture
@@ -52,6 +53,8 @@ class DatasetOptions:
         gestures: Gestures of our own making, of each style.
         walks: Walks of our own making, of each style.
         composites: Arms of one clip over the legs of another, both to train on, as many as this.
+        balance: Walk the clips to train on again as physics allows (`genmimic_train.data.balance`), where that can be
+            done; what is held back stays as it is.
         seed: Of these three.
     """
 
@@ -63,6 +66,7 @@ class DatasetOptions:
     gestures: int = 0
     walks: int = 0
     composites: int = 0
+    balance: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -250,10 +254,23 @@ def _one(
         if reason:
             return {**entry, "reason": reason}
         split = "test" if held_back(name, options.test_share) else "train"
+        motion, entry["balanced"] = _settled(motion, split, options, robot)
         save_motion(folder / split / f"{name}.npz", robot, replace(motion, name=name))
     except GenMimicError as error:
         return {**entry, "reason": " ".join(str(error).split())}
     return {**entry, "split": split, "reason": ""}
+
+
+def _settled(motion: Motion, split: str, options: DatasetOptions, robot: Robot) -> tuple[Motion, str]:
+    """Return the motion in balance where that is asked for and can be, and what came of it: yes, or why not."""
+    if not options.balance or split == "test":
+        return motion, ""
+    try:
+        settled = balanced(motion, robot)
+    except OffBalanceError as error:
+        return motion, str(error)
+    reason = _unfit(settled, replace(options, permissive=False), robot)
+    return (motion, reason) if reason else (settled, "yes")
 
 
 def _unfit(motion: Motion, options: DatasetOptions, robot: Robot) -> str:
@@ -323,6 +340,8 @@ def _own(folder: Path, entries: list[dict[str, Any]], options: DatasetOptions, r
         }  # fmt: skip
         reason = _unfit(motion, replace(options, permissive=False), robot)
         if not reason:
+            if entry["content"] not in WALK_STYLES:  # which are in balance
+                motion, entry["balanced"] = _settled(motion, split, options, robot)
             save_motion(folder / split / f"{motion.name}.npz", robot, motion)
         made.append({**entry, "split": "" if reason else split, "reason": reason})
 

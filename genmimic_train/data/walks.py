@@ -133,20 +133,21 @@ def walk(style: str, seed: int, duration_s: float = 20.0, robot: Robot = G1_23DO
     return Motion.from_joints(robot, CONTROL_RATE_HZ, joint_pos, root_pos, root_quat, f"walk_{style}_{seed}", source)
 
 
-def pendulum(pressure: np.ndarray, height_m: float) -> np.ndarray:
+def pendulum(pressure: np.ndarray, height_m: float | np.ndarray) -> np.ndarray:
     """Return the path of a centre of mass at ``height_m`` whose zero-moment point is ``pressure``, 50 Hz. Both (T, 2).
 
-    It begins and ends over that point; in between nothing else fulfils c'' = g / z (c - p).
+    It begins and ends over that point; in between nothing else fulfils c'' = g / z (c - p). The height may change,
+    shape (T,), and counts as less where the centre is thrown up: g z / (g + z'').
     """
-    pull = GRAVITY / height_m / CONTROL_RATE_HZ**2
     frames = len(pressure)
+    pull = np.broadcast_to(GRAVITY / np.asarray(height_m) / CONTROL_RATE_HZ**2, frames)
     # tridiagonal: c[k-1] - (2 + pull) c[k] + c[k+1] = -pull p[k], by elimination downwards and insertion upwards
     ratio, known = np.zeros(frames), np.zeros_like(pressure)
     known[0] = pressure[0]
     for at in range(1, frames - 1):
-        pivot = 2.0 + pull - ratio[at - 1]
+        pivot = 2.0 + pull[at] - ratio[at - 1]
         ratio[at] = 1.0 / pivot
-        known[at] = (known[at - 1] + pull * pressure[at]) / pivot
+        known[at] = (known[at - 1] + pull[at] * pressure[at]) / pivot
     path = np.zeros_like(pressure)
     path[-1] = pressure[-1]
     for at in range(frames - 2, -1, -1):
