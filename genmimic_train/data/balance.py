@@ -36,13 +36,13 @@ _AHEAD_M = (-0.01, 0.06)
 """Ahead of the ankle, where under a foot the weight may rest: well within the sole."""
 _KNEE_RAD = 0.25
 """Least bend of a standing leg's knee: what is further away lowers the pelvis, early and smoothly."""
-_PASSES = 4
-_CORRECTION_M = 0.04
-"""As in `genmimic_train.data.walks`."""
+_BOB, _BOB_SIGMA = 12, 8.0
+"""Frames over which the pelvis keeps to its lowest height, and those over which that is smoothed."""
+_PASSES = 8
+_CORRECTION_M = 0.12
+"""As in `genmimic_train.data.walks`, whose own steps need fewer and less."""
 _FLIGHT_SHARE = 0.01
 """Share of frames in the air from which a clip jumps or runs, and is none of ours."""
-
-
 _HELD = round(HOLD_S * CONTROL_RATE_HZ) - 5
 """Frames of standing at each end that are left out again: whoever plays the motion adds his own."""
 
@@ -96,23 +96,21 @@ def balanced(motion: Motion, robot: Robot = G1_23DOF) -> Motion:
     pressure = _pressure(feet, _point_mass(centre))
     asked = pressure.copy()
     pelvis = motion.root_pos.copy()
-    lowered = np.zeros(len(motion))
     target_pos, target_quat = state.pos.copy(), state.quat.copy()
     target_pos[:, idx] = feet.pos
     target_quat[:, idx] = quat_multiply(quat_from_heading(feet.yaw), rest.quat[idx])
-    ik = body_over_feet(robot, place=10.0, attitude=4.0)
+    ik = body_over_feet(robot, place=60.0, attitude=20.0)  # a foot that swings may lag, the body may not jerk
     root_pos, root_quat, joint_pos = body
     for turn in range(_PASSES):
         if turn:
             reached = zero_moment_point(robot, root_pos, root_quat, joint_pos)
             asked += 0.6 * cleaning.gaussian_smooth(pressure - reached, 4.0)
             asked = np.clip(asked, pressure - _CORRECTION_M, pressure + _CORRECTION_M)
-        tall = cleaning.gaussian_smooth(centre[:, 2] - lowered, 4.0)
+        tall = cleaning.gaussian_smooth(centre[:, 2] + pelvis[:, 2] - motion.root_pos[:, 2], 4.0)
         lift = np.clip(GRAVITY + np.gradient(np.gradient(tall)) * CONTROL_RATE_HZ**2, 0.3 * GRAVITY, 3.0 * GRAVITY)
         now = centre_of_mass(robot, root_pos, root_quat, joint_pos)
         pelvis[:, :2] += pendulum(asked, GRAVITY * tall / lift) - now[:, :2]
-        lowered = _too_high(robot, motion.root_pos[:, 2], pelvis[:, :2], motion.root_quat, feet)
-        pelvis[:, 2] = cleaning.gaussian_smooth(motion.root_pos[:, 2] - lowered, 2.0)
+        pelvis[:, 2] = _height(robot, motion.root_pos[:, 2], pelvis[:, :2], motion.root_quat, feet)
         target_pos[:, 0] = pelvis
         root_pos, root_quat, joint_pos = ik.follow(target_pos, target_quat, motion.joint_pos)
         joint_pos = np.clip(joint_pos, robot.joint_lower, robot.joint_upper)
@@ -122,10 +120,11 @@ def balanced(motion: Motion, robot: Robot = G1_23DOF) -> Motion:
     return Motion.from_joints(robot, CONTROL_RATE_HZ, *body, motion.name, source)
 
 
-def _too_high(robot: Robot, height: np.ndarray, xy: np.ndarray, quat: np.ndarray, feet: _Feet) -> np.ndarray:
-    """Return by how much, in m, a pelvis at ``height`` (T,) over ``xy`` (T, 2) has to be lowered. Shape (T,).
+def _height(robot: Robot, height: np.ndarray, xy: np.ndarray, quat: np.ndarray, feet: _Feet) -> np.ndarray:
+    """Return the pelvis's height (T,) for a clip that has ``height`` (T,), over ``xy`` (T, 2).
 
-    So that both legs reach their feet with knees bent by `_KNEE_RAD`; lowered ahead of time and smoothly.
+    Both legs reach their feet with knees bent by `_KNEE_RAD`, and it does not bob: a body that falls half a step long
+    weighs nothing, and its zero-moment point is anywhere.
     """
     bent = robot.default_joint_pos.copy()
     bent[robot.joint_idx(["left_knee_joint", "right_knee_joint"])] = _KNEE_RAD
@@ -135,9 +134,8 @@ def _too_high(robot: Robot, height: np.ndarray, xy: np.ndarray, quat: np.ndarray
     hips = quat_rotate(quat[:, None], pose[hip])
     away = np.linalg.norm(xy[:, None] + hips[..., :2] - feet.pos[..., :2], axis=-1)
     room = np.sqrt(np.maximum(reach**2 - away**2, 0.3**2)) + feet.pos[..., 2] - hips[..., 2]
-    excess = np.maximum(height - room.min(-1), 0.0)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(excess, 6, mode="edge"), 13)
-    return cleaning.gaussian_smooth(around.max(-1), 5.0)
+    lowest = np.pad(np.minimum(height, room.min(-1)), _BOB, mode="edge")
+    return cleaning.gaussian_smooth(np.lib.stride_tricks.sliding_window_view(lowest, 2 * _BOB + 1).min(-1), _BOB_SIGMA)
 
 
 def _footsteps(ankles: np.ndarray, yaw: np.ndarray, soles: np.ndarray, ankle: float) -> _Feet:
