@@ -572,7 +572,8 @@ def _student(args: argparse.Namespace) -> int:
     of_clip = teacher_of_clips(library.names, runs)
     for idx, teacher in enumerate(runs if len(runs) > 1 else []):
         print(f"{teacher.folder.name}: teaches {of_clip.count(idx)} of {len(of_clip)} clips, mirror images included")
-    teachers = Teachers(models, torch.tensor(of_clip))
+    led = [facts.get("arms_led", False) for facts in all_facts]
+    teachers = Teachers(models, torch.tensor(of_clip), led)
     sim = make_simulator(config.sim, config.env.num_envs, args.threads)
     env = TrackingEnv(config.env, sim, library, with_student=True, seed=config.seed)
     initial = Path(args.init) if args.init else None

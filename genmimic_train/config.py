@@ -159,6 +159,8 @@ class EnvConfig:
     """Of the other draws, the share that is uniform over clips; the rest is uniform over time."""
     teacher_goal: str = "keypoints"
     """How a teacher sees its goals: ``keypoints``, or ``joints`` for the paper's "DoFs" ablation."""
+    arms_led: bool = False
+    """Whether a teacher's arm actions are added to the reference's (`TrackingEnv.lead_arms`). Ours."""
     teacher_noise: float = 1.0
     """Times Table 8's observation noise, for the teacher's actor while it learns."""
     student_noise: tuple[float, float] = (1.0, 1.0)
@@ -305,6 +307,10 @@ class TrainConfig:
     fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     seed: int = 1
     checkpoint_s: float = 180.0
+
+    def __post_init__(self) -> None:
+        if self.env.arms_led and (self.ppo.warm_start or self.ppo.arm_guide > 0.0):
+            raise ConfigError("env.arms_led gives the arms what ppo.warm_start and ppo.arm_guide teach: set those to 0")
 
 
 def load_config(

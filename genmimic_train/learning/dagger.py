@@ -55,6 +55,8 @@ def load_teacher(run: Run) -> tuple[MLPModel, dict[str, Any]]:
     facts: dict[str, Any] = {"run": run.folder.name, "samples": state["samples"], "revision": info["revision"]}
     if config.env.teacher_goal != "keypoints":
         facts["teacher_goal"] = config.env.teacher_goal
+    if config.env.arms_led:
+        facts["arms_led"] = True
     return teacher, facts
 
 
@@ -64,10 +66,12 @@ class Teachers:
     Args:
         models: As from `load_teacher`; all read the same observation.
         of_clip: Index of the teacher of each clip of the library. Shape (C,).
+        arms_led: Which of them add their arms' actions to the reference's (`EnvConfig.arms_led`); none when empty.
     """
 
-    def __init__(self, models: Sequence[MLPModel], of_clip: torch.Tensor) -> None:
+    def __init__(self, models: Sequence[MLPModel], of_clip: torch.Tensor, arms_led: Sequence[bool] = ()) -> None:
         self._models, self._of_clip = list(models), of_clip
+        self._arms_led = list(arms_led) or [False] * len(self._models)
 
     @classmethod
     def alone(cls, model: MLPModel) -> Teachers:
@@ -75,14 +79,19 @@ class Teachers:
         return cls([model], torch.zeros(0, dtype=torch.long))
 
     def to(self, device: str) -> Teachers:
-        return Teachers([model.to(device) for model in self._models], self._of_clip.to(device))
+        return Teachers([model.to(device) for model in self._models], self._of_clip.to(device), self._arms_led)
 
-    def label(self, obs: TensorDict, clip: torch.Tensor, num_actions: int) -> torch.Tensor:
-        """Return what each clip's teacher would do, without the keypoint weights behind. Shapes (N,), (N, J)."""
-        labels = self._models[0](obs)[:, :num_actions]
-        for number, model in enumerate(self._models[1:], 1):
-            labels = torch.where((self._of_clip[clip] == number)[:, None], model(obs)[:, :num_actions], labels)
+    def label(self, obs: TensorDict, env: TrackingEnv) -> torch.Tensor:
+        """Return what each robot's teacher would have it do now, as the robot takes it. Shape (N, J)."""
+        labels = self._act(0, obs, env)
+        for number in range(1, len(self._models)):
+            taught = (self._of_clip[env.clip] == number)[:, None]
+            labels = torch.where(taught, self._act(number, obs, env), labels)
         return labels
+
+    def _act(self, number: int, obs: TensorDict, env: TrackingEnv) -> torch.Tensor:
+        action = self._models[number](obs)[:, : env.num_actions]  # without keypoint weights behind it
+        return env.lead_arms(action) if self._arms_led[number] else action
 
 
 def teacher_of_clips(names: Sequence[str], runs: Sequence[Run]) -> list[int]:
@@ -283,7 +292,7 @@ def train_student(
                 collected_obs = []
                 with torch.no_grad():
                     for _ in range(settings.steps_per_env):
-                        labels = teachers.label(obs, env.clip, env.num_actions)
+                        labels = teachers.label(obs, env)
                         actions = dagger.act(obs)
                         if by_teacher > 0.0:
                             taught = torch.rand(env.num_envs, 1, device=env.device) < by_teacher

@@ -23,10 +23,10 @@ from genmimic.core.robot import Robot
 from genmimic_train.config import PpoConfig, TrainConfig
 from genmimic_train.learning.distributed import DistributedPPO, World
 from genmimic_train.learning.networks import actor_config
-from genmimic_train.learning.warm_start import ARM_LEAD_S, arm_joints, warm_start
+from genmimic_train.learning.warm_start import warm_start
 from genmimic_train.runs import Run, chance_state, seed_everything, set_chance_state, stop_between_iterations
 from genmimic_train.tracking.encoding import output_mirror, teacher_mirror
-from genmimic_train.tracking.env import REFERENCE, TrackingEnv
+from genmimic_train.tracking.env import ARM_LEAD_S, REFERENCE, TrackingEnv, arm_joints
 
 _NEAR = 0.1
 """Within this of the reference's action the pull on the arms lets go, in units of the action."""

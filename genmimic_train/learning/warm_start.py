@@ -12,11 +12,7 @@ import torch
 from rsl_rl.models import MLPModel
 from tensordict import TensorDict
 
-from genmimic.core.robot import Robot
-from genmimic_train.tracking.env import TrackingEnv
-
-ARM_LEAD_S = 0.02
-"""The reference is led by kd / kp of the arms, the lag of their position control."""
+from genmimic_train.tracking.env import ARM_LEAD_S, TrackingEnv, arm_joints
 
 
 def warm_start(
@@ -68,9 +64,3 @@ def warm_start(
     with torch.no_grad():
         actor.distribution.std_param[arms] = arm_std  # type: ignore[union-attr, index]
     return errors
-
-
-def arm_joints(robot: Robot) -> torch.Tensor:
-    """Return the indices of the joints of both arms."""
-    parts = ("shoulder", "elbow", "wrist")
-    return torch.tensor([idx for idx, name in enumerate(robot.joint_names) if any(part in name for part in parts)])

@@ -56,6 +56,8 @@ _LOOSEN_BELOW, _TIGHTEN_ABOVE = 0.6, 0.85
 
 
 REFERENCE = "reference"
+ARM_LEAD_S = 0.02
+"""The reference is led by kd / kp of the arms, the lag of their position control."""
 """Group of the observations with `TrackingEnv.reference_action`, for losses and no network."""
 
 
@@ -131,6 +133,7 @@ class TrackingEnv(VecEnv):
         self._error_sum = torch.zeros(n, 2, device=device)
         self._hands = torch.as_tensor(robot.keypoint_idx(["left_hand", "right_hand"]).copy(), device=device)
         self._reference_lead_s: float | None = None
+        self._arms = arm_joints(robot)
         self._obs = TensorDict({}, batch_size=[n])
         self._reset(torch.arange(n, device=device))
         # spread the ends of the first episodes
@@ -152,6 +155,8 @@ class TrackingEnv(VecEnv):
             self._last_weight_logits = self._weight_logits
             self._weight_logits = actions[:, self.robot.num_joints :]
         action = clip_action(self.robot, actions[:, : self.robot.num_joints])
+        if self.cfg.arms_led and not self.with_student:
+            action = self.lead_arms(action)
         last_action, last_target = self._action, self._target
         self._action, self._target = action, joint_target(self.robot, action)
         substep = torch.arange(config.substeps, device=self.device)
@@ -198,6 +203,16 @@ class TrackingEnv(VecEnv):
         ahead = torch.minimum(self.frame + 1, self._clip_end - 1)
         target = self.library.joint_pos[ahead] + lead_s * self.library.joint_vel[ahead]
         return clip_action(self.robot, (target - self._default) / self.robot.action_scale)
+
+    def lead_arms(self, action: torch.Tensor) -> torch.Tensor:
+        """Return ``action``, as a teacher with `EnvConfig.arms_led` gives it, as the robot takes it. Both (N, J).
+
+        Light arms under stiff position control go where they are told: what is left to learn is by how much to depart
+        from the reference, and legs that see the arms move need not share a network with their targets.
+        """
+        led = action.clone()
+        led[:, self._arms] += self.reference_action(ARM_LEAD_S)[:, self._arms]
+        return clip_action(self.robot, led)
 
     def observe_reference(self, lead_s: float) -> None:
         """From now on, put `reference_action` beside the observations, as the group `REFERENCE`."""
@@ -690,3 +705,9 @@ class TrackingEnv(VecEnv):
 def _shorten(vector: torch.Tensor, limit: float) -> torch.Tensor:
     """Return ``vector`` (..., 3), shortened to ``limit`` where it is longer."""
     return vector * (limit / vector.norm(dim=-1, keepdim=True).clamp(min=1e-9)).clamp(max=1.0)
+
+
+def arm_joints(robot: Robot) -> torch.Tensor:
+    """Return the indices of the joints of both arms."""
+    parts = ("shoulder", "elbow", "wrist")
+    return torch.tensor([idx for idx, name in enumerate(robot.joint_names) if any(part in name for part in parts)])

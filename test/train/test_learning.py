@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ from genmimic_train.cli import main
 from genmimic_train.config import DaggerConfig, PpoConfig, TrainConfig, config_dict, config_from_dict, load_config
 from genmimic_train.learning.dagger import Dagger, SampleBuffer, Teachers, teacher_of_clips
 from genmimic_train.learning.ppo import ArmGuide, SymmetricSurrogate, build_ppo
-from genmimic_train.learning.warm_start import ARM_LEAD_S, arm_joints
 from genmimic_train.runs import Run
+from genmimic_train.tracking.env import ARM_LEAD_S, arm_joints
 
 SMALL = ["ppo.hidden=[16]", "ppo.steps_per_env=4", "ppo.minibatches=2", "ppo.epochs=1", "dagger.hidden=[16]",
          "dagger.steps_per_env=4", "dagger.minibatch=32", "env.num_envs=8", "env.episode_s=1.0"]  # fmt: skip
@@ -199,10 +200,34 @@ def test_each_clip_is_taught_by_the_teacher_that_knows_it(tmp_path):
     of_clip = teacher_of_clips(["wave", "walk", "jump"], runs)
     assert of_clip == [0, 1, 0]
     models = [lambda obs, value=value: obs["critic"][:, :3] * 0.0 + value for value in (1.0, 2.0)]
-    teachers = Teachers(models, torch.tensor(of_clip))
     obs = TensorDict({"critic": torch.randn(4, 5)}, batch_size=[4])
-    assert teachers.label(obs, torch.tensor([0, 1, 2, 1]), 2).tolist() == [[1, 1], [2, 2], [1, 1], [2, 2]]
-    assert Teachers.alone(models[1]).label(obs, torch.tensor([0, 7, 2, 1]), 2).eq(2.0).all()
+    env = SimpleNamespace(clip=torch.tensor([0, 1, 2, 1]), num_actions=2, lead_arms=lambda action: action + 10.0)
+    labels = Teachers(models, torch.tensor(of_clip)).label(obs, env)
+    assert labels.tolist() == [[1, 1], [2, 2], [1, 1], [2, 2]]
+    assert Teachers.alone(models[1]).label(obs, env).eq(2.0).all()
+    led = Teachers(models, torch.tensor(of_clip), [False, True]).label(obs, env)
+    assert led.tolist() == [[1, 1], [12, 12], [1, 1], [12, 12]]
+
+
+def test_led_arms_follow_the_reference_and_legs_do_not(make_env):
+    """An action of nothing moves the arms to the reference's next angles; a student gets no such help."""
+    arms = arm_joints(G1_23DOF)
+    others = torch.tensor([idx for idx in range(23) if idx not in arms.tolist()])
+    env, student = make_env("env.arms_led=true"), make_env("env.arms_led=true", with_student=True)
+    wanted = env.reference_action(ARM_LEAD_S)
+    assert wanted[:, arms].abs().max() > 0.5
+    env.step(torch.zeros(8, 23))
+    student.step(torch.zeros(8, 23))
+    torch.testing.assert_close(env._action[:, arms], wanted[:, arms])
+    assert not env._action[:, others].any() and not student._action.any()
+    env.step(torch.full((8, 23), 1e3))
+    assert env._action.abs().max() <= G1_23DOF.action_clip
+
+
+def test_arms_are_led_or_taught_but_not_both():
+    for other in ("ppo.warm_start=true", "ppo.arm_guide=5"):
+        with pytest.raises(ConfigError, match="env.arms_led gives the arms"):
+            load_config(None, ["env.arms_led=true", "ppo.symmetry=1", other])
 
 
 def test_a_student_of_two_teachers_goes_on_and_is_packed(tmp_path, arm_motion, capsys):
