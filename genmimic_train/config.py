@@ -224,13 +224,6 @@ class PpoConfig:
     mixed_precision: bool = False
     warm_start: bool = False
     """Begin with arms that imitate the reference's joint angles; see `genmimic_train.learning.warm_start`."""
-    arm_guide: float = 0.0
-    """Weight of a loss that draws the arms towards the reference's joint angles all through training; see
-    `genmimic_train.learning.ppo.ArmGuide`. Wants the symmetry loss."""
-
-    def __post_init__(self) -> None:
-        _check(self.arm_guide >= 0.0, "ppo.arm_guide", self.arm_guide, "0 or more")
-        _check(self.arm_guide == 0.0 or self.symmetry > 0.0, "ppo.arm_guide", self.arm_guide, "0 without ppo.symmetry")
 
 
 @dataclass(frozen=True)
@@ -309,8 +302,8 @@ class TrainConfig:
     checkpoint_s: float = 180.0
 
     def __post_init__(self) -> None:
-        if self.env.arms_led and (self.ppo.warm_start or self.ppo.arm_guide > 0.0):
-            raise ConfigError("env.arms_led gives the arms what ppo.warm_start and ppo.arm_guide teach: set those to 0")
+        if self.env.arms_led and self.ppo.warm_start:
+            raise ConfigError("env.arms_led gives the arms what ppo.warm_start teaches: set one of them to false")
 
 
 def load_config(

@@ -18,7 +18,6 @@ from rsl_rl.storage import RolloutStorage
 from tensordict import TensorDict
 from torch.utils.tensorboard import SummaryWriter
 
-from genmimic.core.mirror import action_mirror
 from genmimic.core.robot import Robot
 from genmimic_train.config import PpoConfig, TrainConfig
 from genmimic_train.learning.distributed import DistributedPPO, World
@@ -26,10 +25,7 @@ from genmimic_train.learning.networks import actor_config
 from genmimic_train.learning.warm_start import warm_start
 from genmimic_train.runs import Run, chance_state, seed_everything, set_chance_state, stop_between_iterations
 from genmimic_train.tracking.encoding import output_mirror, teacher_mirror
-from genmimic_train.tracking.env import ARM_LEAD_S, REFERENCE, TrackingEnv, arm_joints
-
-_NEAR = 0.1
-"""Within this of the reference's action the pull on the arms lets go, in units of the action."""
+from genmimic_train.tracking.env import TrackingEnv
 
 
 class SymmetricSurrogate(Symmetry):
@@ -46,14 +42,11 @@ class SymmetricSurrogate(Symmetry):
     ) -> None:
         super().__init__(None, self._mirror_batch, use_data_augmentation=True)  # type: ignore[arg-type]
         self._observation = teacher_mirror(robot, teacher_goal)
-        self._action, self._reference = output_mirror(robot, learned_weights), action_mirror(robot)
+        self._action = output_mirror(robot, learned_weights)
         self._coefficient = coefficient
 
     def _mirror_batch(self, env: Any, obs: TensorDict, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor]:
-        groups = {
-            name: self._reference(values) if name == REFERENCE else self._observation(values)
-            for name, values in obs.items()
-        }
+        groups = {name: self._observation(values) for name, values in obs.items()}
         mirrored = TensorDict(groups, obs.batch_size, device=obs.device)
         return torch.cat([obs, mirrored]), torch.cat([actions, self._action(actions)])
 
@@ -67,29 +60,9 @@ class SymmetricSurrogate(Symmetry):
         return torch.zeros(())  # the stock one runs another forward pass, for its log alone
 
 
-class ArmGuide(SymmetricSurrogate):
-    """The symmetric surrogate, and a loss that draws the arms towards the reference's joint angles. Ours.
-
-    The pull has the same strength however far an arm is off (Huber's loss, quadratic within `_NEAR`), so that it never
-    drowns what keeps the robot on its feet, and PPO can move the legs along.
-    """
-
-    def __init__(self, weight: float, robot: Robot, *form: Any) -> None:
-        super().__init__(robot, *form)
-        self.use_mirror_loss, self.mirror_loss_coeff = True, weight
-        self._arms = arm_joints(robot)
-
-    def compute_loss(self, actor: MLPModel, batch: RolloutStorage.Batch, original_batch_size: int) -> torch.Tensor:
-        wanted = batch.observations[REFERENCE][:original_batch_size, self._arms]
-        given = actor.output_mean[:original_batch_size, self._arms]
-        return torch.nn.functional.huber_loss(given, wanted, delta=_NEAR) / _NEAR
-
-
 def build_ppo(env: TrackingEnv, config: PpoConfig, device: str = "cpu", world: World = World()) -> PPO:  # noqa: B008
     """Return the learner for ``env``, its actor reading ``teacher`` and its critic ``critic``."""
     together = world.size > 1
-    if config.arm_guide > 0.0:
-        env.observe_reference(ARM_LEAD_S)  # before the storage is laid out
     settings: dict[str, Any] = {
         "num_steps_per_env": config.steps_per_env,
         "obs_groups": {"actor": ["teacher"], "critic": ["critic"]},
@@ -113,8 +86,9 @@ def build_ppo(env: TrackingEnv, config: PpoConfig, device: str = "cpu", world: W
     with contextlib.redirect_stdout(io.StringIO()):  # it prints both networks
         learner = PPO.construct_algorithm(env.get_observations(), env, settings, device)
     if config.symmetry > 0.0:
-        form = (env.robot, config.symmetry, env.cfg.teacher_goal, env.cfg.rewards.learned_weights)
-        learner.symmetry = ArmGuide(config.arm_guide, *form) if config.arm_guide > 0.0 else SymmetricSurrogate(*form)
+        learner.symmetry = SymmetricSurrogate(
+            env.robot, config.symmetry, env.cfg.teacher_goal, env.cfg.rewards.learned_weights
+        )
     if together:
         learner.broadcast_parameters()
     return learner
@@ -208,8 +182,6 @@ def train_teacher(
                 collected = time.monotonic()
                 torch.set_num_threads(learner_threads)
                 losses = ppo.update()
-                if config.ppo.arm_guide > 0.0:
-                    losses["arms"] = losses.pop("symmetry")  # where rsl-rl logs what `ArmGuide` gives
                 ended = time.monotonic()
 
                 iteration += 1

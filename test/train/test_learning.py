@@ -21,7 +21,7 @@ from genmimic.core.robot import G1_23DOF
 from genmimic_train.cli import main
 from genmimic_train.config import DaggerConfig, PpoConfig, TrainConfig, config_dict, config_from_dict, load_config
 from genmimic_train.learning.dagger import Dagger, SampleBuffer, Teachers, teacher_of_clips
-from genmimic_train.learning.ppo import ArmGuide, SymmetricSurrogate, build_ppo
+from genmimic_train.learning.ppo import SymmetricSurrogate, build_ppo
 from genmimic_train.runs import Run
 from genmimic_train.tracking.env import ARM_LEAD_S, arm_joints
 
@@ -61,51 +61,6 @@ def test_symmetry_loss_is_equation_2_and_3(make_env, coefficient):
     SymmetricSurrogate(G1_23DOF, coefficient).augment_batch(batch, 6)
     joined = surrogate(batch.observations, batch.actions, batch.advantages.squeeze())
     assert joined.item() == pytest.approx((plain + coefficient * symmetric).item(), rel=1e-5)
-
-
-def test_the_arm_guide_draws_the_arms_alone_and_as_hard_from_far_as_from_near(make_env):
-    """The pull on each arm joint has one strength; legs and waist feel none; a mirrored sample wants mirrored arms."""
-    env = make_env()
-    ppo = build_ppo(env, PpoConfig(hidden=(16,), symmetry=1.0, arm_guide=2.0))
-    assert isinstance(ppo.symmetry, ArmGuide) and ppo.symmetry.mirror_loss_coeff == 2.0
-    obs = env.get_observations()
-    assert torch.equal(obs["reference"], env.reference_action(ARM_LEAD_S))
-    ppo.actor(obs, stochastic_output=True)
-    mean = torch.zeros(8, 23, requires_grad=True)
-    ppo.actor.distribution._distribution = torch.distributions.Normal(mean, 1.0)
-    obs["reference"] = torch.zeros(8, 23)
-    obs["reference"][:4], obs["reference"][4:] = 0.5, -50.0
-    batch = RolloutStorage.Batch(observations=obs)
-    loss = ppo.symmetry.compute_loss(ppo.actor, batch, 8)
-    assert loss.item() == pytest.approx((0.5 + 50.0) / 2 - 0.05)  # Huber's: less half of the near zone
-    loss.backward()
-    arms = arm_joints(G1_23DOF)
-    pull = torch.zeros(8, 23)
-    pull[:4, arms], pull[4:, arms] = -1.0 / 80, 1.0 / 80
-    assert len(arms) == 10 and torch.allclose(mean.grad, pull)
-
-    obs["reference"] = torch.randn(8, 23)
-    mirrored = ppo.symmetry._mirror_batch(env, obs, torch.zeros(8, 23))[0]["reference"][8:]
-    assert torch.equal(mirrored, action_mirror(G1_23DOF)(obs["reference"]))
-
-
-def test_guided_arms_come_to_the_reference(make_env):
-    env = make_env()
-    ppo = build_ppo(env, PpoConfig(hidden=(16,), steps_per_env=8, epochs=2, minibatches=2, arm_guide=5.0))
-    obs, off = env.get_observations(), []
-    for _ in range(12):
-        with torch.inference_mode():
-            for _ in range(8):
-                obs, reward, done, extras = env.step(ppo.act(obs))
-                ppo.process_env_step(obs, reward, done, extras)
-            ppo.compute_returns(obs)
-        off.append(ppo.update()["symmetry"])
-    assert sum(off[-3:]) < 0.8 * sum(off[:3]), off
-
-
-def test_an_arm_guide_without_the_symmetry_loss_is_one_line():
-    with pytest.raises(ConfigError, match="ppo.arm_guide"):
-        load_config(None, ["ppo.symmetry=0", "ppo.arm_guide=1"])
 
 
 def test_a_mirrored_batch_mirrors_back():
@@ -225,9 +180,8 @@ def test_led_arms_follow_the_reference_and_legs_do_not(make_env):
 
 
 def test_arms_are_led_or_taught_but_not_both():
-    for other in ("ppo.warm_start=true", "ppo.arm_guide=5"):
-        with pytest.raises(ConfigError, match="env.arms_led gives the arms"):
-            load_config(None, ["env.arms_led=true", "ppo.symmetry=1", other])
+    with pytest.raises(ConfigError, match="env.arms_led gives the arms"):
+        load_config(None, ["env.arms_led=true", "ppo.warm_start=true"])
 
 
 def test_a_student_of_two_teachers_goes_on_and_is_packed(tmp_path, arm_motion, capsys):
