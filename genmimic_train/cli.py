@@ -401,6 +401,9 @@ def _dataset(args: argparse.Namespace) -> int:
         print(f"{part:<6}{record['clips'][part]:5d} clips  {record['minutes'][part]:7.1f} min")
     if args.test_share > 0.0 and not record["clips"]["test"]:
         print("no clip is held back: the set is so small that none was drawn")
+    if args.balance:
+        told = [entry["balanced"] for entry in record["entries"] if entry.get("balanced")]
+        print(f"walked again: {told.count('yes')} of {len(told)}; why not, in {args.output}/dataset.json")
     left_out = [entry for entry in record["entries"] if not entry["split"]]
     for entry in left_out[:20]:
         print(f"left out: {entry['name']}: {entry['reason']}")

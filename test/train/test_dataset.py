@@ -15,6 +15,7 @@ from genmimic.core.motion import load_motion  # noqa: E402
 from genmimic.core.robot import G1_23DOF as ROBOT  # noqa: E402
 from genmimic.core.robot import is_leg  # noqa: E402
 from genmimic_train.cli import main  # noqa: E402
+from genmimic_train.data.balance import OffBalanceError  # noqa: E402
 from genmimic_train.data.composite import composite  # noqa: E402
 from genmimic_train.data.dataset import (  # noqa: E402
     DatasetOptions,
@@ -170,3 +171,28 @@ def test_bad_input_is_one_line(arguments, words, tmp_path, capsys):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputFileError, match="no motions"):
         find_sources([tmp_path])
+
+
+def test_clips_to_train_on_are_walked_again_and_those_held_back_are_not(tmp_path, sources, capsys):
+    shutil.copy(MOTIONS / "kick.npz", sources)  # by its name held back
+    assert main(["dataset", str(sources), "-o", str(tmp_path / "set"), "--balance", "--walks", "1", "--jobs", "1"]) == 0
+    assert "walked again: 3 of 3" in capsys.readouterr().out
+    told = {
+        entry["name"]: entry.get("balanced")
+        for entry in json.loads((tmp_path / "set" / "dataset.json").read_text())["entries"]
+    }
+    assert told["wave"] == told["squat"] == "yes" and told["kick"] == "" and told["walk_ahead_0"] is None
+    assert load_motion(tmp_path / "set" / "train" / "wave.npz", ROBOT).source["balanced"]
+    kept, given = (load_motion(folder / "kick.npz", ROBOT) for folder in (tmp_path / "set" / "test", MOTIONS))
+    assert np.array_equal(kept.joint_pos, given.joint_pos) and "balanced" not in kept.source
+
+
+def test_a_clip_that_cannot_be_walked_again_is_kept_as_it_is(tmp_path, monkeypatch):
+    def refuses(motion, robot):
+        raise OffBalanceError("in the air in 20 % of its frames")
+
+    monkeypatch.setattr("genmimic_train.data.dataset.balanced", refuses)
+    record = build_dataset([MOTIONS / "wave.npz"], tmp_path / "set", DatasetOptions(balance=True), jobs=1)
+    assert [entry["balanced"] for entry in record["entries"]] == ["in the air in 20 % of its frames"]
+    kept, given = (load_motion(folder / "wave.npz", ROBOT) for folder in (tmp_path / "set" / "train", MOTIONS))
+    assert np.array_equal(kept.joint_pos, given.joint_pos)
